@@ -1,0 +1,185 @@
+// Package guard decides whether an operation on a disk image may go ahead.
+//
+// It knows who uses which image (the union of several sources of evidence, each one a file or package of its own), who
+// asks (a VMM, a manager such as libvirtd, or an outsider), and what the contract says of the two. It opens nothing up
+// by itself: the file system layer (imgward/fs) and the copy tool (imgward/copy) ask it before they act.
+//
+// Identity is always the inode of the backing file system, never a path: hard links, symbolic links, bind mounts and
+// renames change nothing.
+package guard
+
+import (
+	"context"
+	"os"
+	"syscall"
+	"time"
+)
+
+// ID identifies an image by its inode on the backing file system. Dev is encoded as stat(2) does (unix.Mkdev).
+type ID struct{ Dev, Ino uint64 }
+
+// Op is what a caller wants to do to an image. The names are the ones that `imgward check` and the event stream use.
+type Op string
+
+// The operations that the contract tells apart. Everything else (reading, stat, chown, chmod, xattrs, locks) is free
+// and never reaches the guard.
+const (
+	// OpOpenWrite opens for writing, without O_TRUNC.
+	OpOpenWrite Op = "write"
+	// OpWrite is one WRITE request through a checked handle, judged by the process that writes, not by the opener.
+	OpWrite Op = "write-data"
+	// OpTruncate is every way to lose contents at one stroke: O_TRUNC, ftruncate, and by default all of fallocate.
+	OpTruncate Op = "truncate"
+	// OpFallocate is fallocate in any mode: punch, zero, collapse, insert, extend.
+	OpFallocate Op = "fallocate"
+	// OpCopyInto is copy_file_range with the image as its destination.
+	OpCopyInto Op = "copy-into"
+	// OpUnlink removes a name of the image.
+	OpUnlink Op = "unlink"
+	// OpRename takes a name of the image away (the source of rename; either side of RENAME_EXCHANGE).
+	OpRename Op = "rename"
+	// OpReplace puts another file in the place of one of its names (the destination of rename).
+	OpReplace Op = "replace"
+	// OpRenameDir renames or exchanges a directory above the image.
+	OpRenameDir Op = "rename-dir"
+	// OpSetFlags sets inode flags (chattr +i, +a): an immutable image stops its VM as surely as a truncated one.
+	OpSetFlags Op = "set-flags"
+)
+
+// Role is what an image is to the domain that uses it.
+type Role string
+
+// The roles that libvirt's domain XML and image headers give.
+const (
+	RoleDisk     Role = "disk"
+	RoleCDROM    Role = "cdrom"
+	RoleFloppy   Role = "floppy"
+	RoleBacking  Role = "backing"
+	RoleDataFile Role = "data-file"
+	RoleMirror   Role = "mirror"
+	RoleScratch  Role = "scratch"
+	RoleNVRAM    Role = "nvram"
+	RoleLoader   Role = "loader"
+	RoleKernel   Role = "kernel"
+	RoleInitrd   Role = "initrd"
+	RoleDTB      Role = "dtb"
+	RoleUnknown  Role = "unknown"
+)
+
+// Evidence names the source that says an image is in use.
+type Evidence string
+
+// The sources of evidence, in the order of DESIGN.
+const (
+	EvidenceLibvirt Evidence = "libvirt" // a status file below /run/libvirt
+	EvidenceView    Evidence = "view"    // a VMM has it open through the view
+	EvidenceProcess Evidence = "process" // a VMM has the backing inode open directly (/proc/PID/fd)
+	EvidenceLock    Evidence = "lock"    // QEMU's image locks are held on the backing inode
+	EvidencePolicy  Evidence = "policy"  // the policy protects it always, or while it is defined
+)
+
+// Use is one reason why an image is in use.
+type Use struct {
+	Domain   string   `json:"domain"`
+	UUID     string   `json:"uuid,omitempty"`
+	PID      int      `json:"pid,omitempty"` // of the VMM; 0 where the evidence does not say
+	Target   string   `json:"target,omitempty"`
+	Role     Role     `json:"role"`
+	Writable bool     `json:"writable"`
+	Evidence Evidence `json:"evidence"`
+	Path     string   `json:"path,omitempty"` // as the evidence names it
+}
+
+// Class says how far a caller is trusted with an image in use.
+type Class string
+
+// The classes of the contract. A holder is a VMM that uses the very image; Check works that out.
+const (
+	ClassVMM      Class = "vmm"
+	ClassManager  Class = "manager"
+	ClassOutsider Class = "outsider"
+)
+
+// Process is one process, told apart from a later one with the same pid by its start time.
+type Process struct {
+	PID   int    // thread group id, in the daemon's pid namespace; 0: not visible there
+	Start uint64 // field 22 of /proc/PID/stat, in clock ticks since boot
+	UID   uint32
+	Comm  string
+	Exe   string // what /proc/PID/exe points to, as the kernel prints it
+	Class Class
+}
+
+// Opener is a process that has an image open through the view.
+type Opener struct {
+	Process
+	Write bool // opened for writing
+	Since time.Time
+}
+
+// Request is one question to the guard.
+type Request struct {
+	Op    Op
+	Image ID
+	// TID is the thread that asks, as a FUSE request carries it; 0 means a caller that is not visible here: an
+	// outsider.
+	TID int
+	UID uint32
+	// Path is the name that the caller used, relative to the view, for messages and policy globs. It may be empty
+	// where the caller used a descriptor. It is called at most once, and only when the answer needs it.
+	Path func() string
+	// Openers are the processes that have the image open through the view, the caller's own handles included.
+	Openers []Opener
+	// Open opens the image's inode read-only (O_NONBLOCK, O_CLOEXEC) beside the view, for looking at locks and
+	// headers. The caller of Open closes the file. It may be nil: then locks are not asked.
+	Open func() (*os.File, error)
+}
+
+// Verdict is the guard's answer. The zero value is a refusal without a reason; use Allowed.
+type Verdict struct {
+	Allowed bool
+	// Errno goes back to the caller when not Allowed: EBUSY, unless the policy says otherwise.
+	Errno syscall.Errno
+	// Reason is a short clause, "it is vdb of running domain rhevm (pid 1234)".
+	Reason string
+	// Caller is who asked, as far as it could be found out.
+	Caller Process
+	// Uses are the reasons behind a refusal, best evidence first; also filled for an allowed operation on an image
+	// in use, for the audit.
+	Uses []Use
+	// Writers are the outsiders whose open write handles keep a VMM out (OpOpenWrite by a VMM).
+	Writers []Opener
+	// Settles is set when all that stands against the operation are handles open through the view: their release may
+	// already be on its way (it reaches a FUSE server after close(2) has returned), so the caller may wait for a
+	// moment, 2 s at most, and ask again.
+	Settles bool
+	// CheckWrites is set on an allowed OpOpenWrite whose writes must be judged one by one (a manager's handle on an
+	// image in use): the file system must send that handle's writes through itself and ask OpWrite for each.
+	CheckWrites bool
+}
+
+// Host gives the guard its way to files that evidence names by path, without ever entering a view of the guard's own
+// daemon (which would deadlock). Paths are absolute host paths, as libvirt writes them.
+type Host interface {
+	// Lookup follows path, symbolic links included, to an inode. It opens nothing but O_PATH descriptors. The error
+	// is an fs.PathError; ENOENT means that the file is not there now.
+	Lookup(path string) (ID, error)
+	// Open opens the file read-only (O_NONBLOCK, O_CLOEXEC). Only regular files and block devices are opened;
+	// anything else is EINVAL.
+	Open(path string) (*os.File, error)
+}
+
+// Checker is the guard as the file system and the copy engine see it.
+type Checker interface {
+	// Check judges one request by fresh evidence. It has no side effect: it may be asked again, and `imgward check`
+	// asks it too. It never returns an error: what cannot be found out counts against destroyers and for VMMs.
+	Check(ctx context.Context, r *Request) Verdict
+	// Refused reports a refusal that was really given to a caller: it explains it on the caller's terminal, logs it,
+	// counts it and publishes it. It does not block on any of these.
+	Refused(r *Request, v *Verdict)
+	// Classify resolves a thread id to its process. It is cheap for a process seen a moment ago.
+	Classify(tid int, uid uint32) Process
+	// InUse lists the images in use by evidence other than the view's own handles, with the paths that evidence
+	// gives, fresh as for Check.
+	InUse(ctx context.Context) map[ID][]Use
+}
