@@ -1,0 +1,83 @@
+# imgward: build, lint, test. `make help` lists the targets; CONTRIBUTING.md says how to run a single test.
+
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+
+# Static and without build paths, so that the same commit gives the same bytes anywhere.
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+
+# The packages that mount, boot guests or measure have targets of their own; the rest is plain `go test`.
+UNIT  = $(shell $(GO) list ./cmd/... ./copy/... ./fs/... ./guard/... ./test/guest/... 2>/dev/null)
+MOUNT = $(shell $(GO) list ./fs/... ./test/conformance/... 2>/dev/null)
+E2E   := ./test/harness/... ./test/e2e/...
+
+# Each test binary has its own deadline, well under the half hour that the whole of `make ci` may take.
+UNIT_TIMEOUT := 5m
+E2E_TIMEOUT  := 15m
+
+.DEFAULT_GOAL := build
+.PHONY: help deps build lint unit race single-cpu e2e test ci demo bench bench-view bench-copy conformance fuzz torture clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what tests need (Debian packages, a guest kernel); quick when all is there
+	@test/scripts/deps
+
+build: ## bin/imgward and bin/imgcp
+	@mkdir -p bin
+	@for cmd in imgward imgcp; do \
+	  if ls cmd/$$cmd/*.go >/dev/null 2>&1; then echo "build bin/$$cmd"; $(GOBUILD) -o bin/$$cmd ./cmd/$$cmd || exit 1; fi; \
+	done
+
+lint: ## gofmt, go vet, staticcheck, layering, file sizes
+	@test/scripts/gofmt-check
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run ./test/lint/layers
+
+unit: ## the packages' own tests, once
+	@test/scripts/gotest unit -timeout $(UNIT_TIMEOUT) $(UNIT) $(MOUNT)
+
+# The guard, the copy engine and the view's handle table are where goroutines meet.
+race: ## the same with the race detector (cgo is needed for that alone)
+	@CGO_ENABLED=1 test/scripts/gotest race -race -timeout $(UNIT_TIMEOUT) $(UNIT)
+
+# One P: a FUSE server that waits for its own reply deadlocks here and nowhere else.
+single-cpu: ## the view's own tests with GOMAXPROCS=1
+	@GOMAXPROCS=1 test/scripts/gotest single-cpu -timeout $(UNIT_TIMEOUT) $(MOUNT)
+
+e2e: deps build ## real libvirtd, real QEMU, real mounts (needs root)
+	@test/scripts/gotest e2e -timeout $(E2E_TIMEOUT) $(E2E)
+
+test: deps build ## everything, then a check that nothing is left behind
+	@test/scripts/leftovers before
+	@test/scripts/all-tests
+	@test/scripts/leftovers after
+
+ci: lint test ## what .ci/run runs
+
+demo: deps build ## the story in the terminal, on a real running domain in a scratch directory
+	@$(GO) run ./test/demo
+
+bench: bench-view bench-copy ## all benchmarks
+
+bench-view: deps build ## the view against the native directory and its peers
+	$(GO) run ./test/benchview
+
+bench-copy: deps build ## imgcp against cp, dd, qemu-img, nbdcopy, ddrescue
+	$(GO) run ./test/benchcopy
+
+conformance: deps ## POSIX and Linux semantics on a mounted view
+	@test/scripts/gotest conformance -timeout $(UNIT_TIMEOUT) ./test/conformance/...
+
+fuzz: ## every fuzz target for FUZZTIME (default 30s)
+	@test/scripts/fuzz
+
+torture: deps build ## a writing guest while the daemon is killed, for TORTURE (default 10m)
+	$(GO) test -count=1 -timeout 60m -v ./test/torture -torture.for=$(or $(TORTURE),10m)
+
+clean: ## remove what the build made
+	rm -rf bin dist/out
