@@ -1,0 +1,36 @@
+// Command imgcp copies disk images block for block, and refuses to overwrite one that a virtual machine uses.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := withSignals(context.Background())
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// errInterrupted is the cause of a context that a signal ended.
+var errInterrupted = errors.New("interrupted")
+
+// withSignals ends the context at the first SIGINT, SIGTERM or SIGHUP, so that unfinished files are removed. A second
+// signal ends the process at once.
+func withSignals(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		if s, ok := <-c; ok {
+			signal.Stop(c)
+			cancel(fmt.Errorf("%w by %s", errInterrupted, s))
+		}
+	}()
+	return ctx, func() { signal.Stop(c); cancel(nil) }
+}

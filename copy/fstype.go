@@ -1,0 +1,41 @@
+package imgcopy
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// fsType is statfs(2)'s f_type; 0 if it cannot be asked.
+func fsType(f *os.File) int64 {
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &st) != nil {
+		return 0
+	}
+	return int64(st.Type)
+}
+
+// linksUnnamed reports whether dir is on a file system whose unnamed files are known to take a name later.
+func linksUnnamed(dir *os.File) bool {
+	switch fsType(dir) {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return true
+	}
+	return false
+}
+
+// copiesElsewhere reports whether copy_file_range into f is carried out by somebody behind the kernel: a FUSE daemon, an
+// NFS, SMB or Ceph server.
+func copiesElsewhere(f *os.File) bool {
+	const ceph = 0x00c36400
+	switch fsType(f) {
+	case unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, ceph:
+		return isRegular(f)
+	}
+	return false
+}
+
+func isRegular(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode().IsRegular()
+}

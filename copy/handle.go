@@ -1,0 +1,152 @@
+package imgcopy
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"imgward/copy/internal/sys"
+)
+
+// handle reads and writes one file at offsets, past the page cache wherever that is wanted and the range is aligned.
+// All methods may be called by many goroutines at once.
+type handle struct {
+	f      *os.File // through the page cache
+	direct *os.File // nil: not wanted or not possible
+	align  int64    // what direct I/O needs of offsets and lengths; the buffers are page-aligned
+
+	noNowait atomic.Bool // the file cannot tell what is cached without waiting
+	noDirect atomic.Bool // the file took O_DIRECT at open and refused it later
+}
+
+// newHandle wants direct I/O if direct is set; where the file cannot, it goes through the page cache.
+func newHandle(f *os.File, flags int, direct bool) *handle {
+	h := &handle{f: f, align: 4096}
+	if !direct {
+		return h
+	}
+	align := sys.DirectAlign(f)
+	if align == 0 || align > chunk {
+		return h
+	}
+	if d, err := sys.Reopen(f, flags|unix.O_DIRECT); err == nil {
+		h.direct, h.align = d, int64(max(align, 512))
+	}
+	return h
+}
+
+// close gives up the second descriptor; f belongs to the caller.
+func (h *handle) close() {
+	if h.direct != nil {
+		h.direct.Close()
+	}
+}
+
+func (h *handle) canDirect(off int64) bool {
+	return h.direct != nil && off%h.align == 0 && !h.noDirect.Load()
+}
+
+// readAt fills p, which must have capacity for p rounded up to the alignment. It takes from the page cache what is
+// there and reads the rest past it, so that a cached image copies at the speed of memory and an uncached one does not
+// push everybody else's pages out. A file that ends early is io.ErrUnexpectedEOF.
+func (h *handle) readAt(p []byte, off int64) (int, error) {
+	done := h.readCached(p, off)
+	for done < len(p) {
+		n, err := h.readOnce(p, done, off+int64(done))
+		done += n
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// readCached takes what can be had without waiting for the medium. It helps only when direct I/O is the alternative.
+func (h *handle) readCached(p []byte, off int64) int {
+	if h.direct == nil || h.noNowait.Load() {
+		return 0
+	}
+	n, err := unix.Preadv2(int(h.f.Fd()), [][]byte{p}, off, unix.RWF_NOWAIT)
+	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+		h.noNowait.Store(true)
+	}
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+func (h *handle) readOnce(p []byte, done int, off int64) (int, error) {
+	if h.canDirect(off) {
+		whole := int((int64(len(p)-done) + h.align - 1) / h.align * h.align) // a file may end in mid-block; its read may not
+		n, err := pread(h.direct, p[done:done+whole:cap(p)], off)
+		if !errors.Is(err, unix.EINVAL) {
+			return min(n, len(p)-done), err
+		}
+		h.noDirect.Store(true)
+	}
+	return pread(h.f, p[done:], off)
+}
+
+// writeAt writes all of p.
+func (h *handle) writeAt(p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := h.writeOnce(p[done:], off+int64(done))
+		done += n
+		if err == nil && n == 0 {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return done, outOfSpace(err)
+		}
+	}
+	return done, nil
+}
+
+// minDirect is the shortest run worth its own trip to the device; shorter ones are collected by the page cache.
+const minDirect = 64 << 10
+
+func (h *handle) writeOnce(p []byte, off int64) (int, error) {
+	if whole := int64(len(p)) / h.align * h.align; whole >= minDirect && h.canDirect(off) {
+		n, err := pwrite(h.direct, p[:whole], off)
+		if !errors.Is(err, unix.EINVAL) {
+			return n, err
+		}
+		h.noDirect.Store(true)
+	}
+	return pwrite(h.f, p, off)
+}
+
+// pread and pwrite are one system call each: what a short one means is the caller's to decide.
+func pread(f *os.File, p []byte, off int64) (int, error) {
+	for {
+		n, err := unix.Pread(int(f.Fd()), p, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, &os.PathError{Op: "read", Path: f.Name(), Err: err}
+		}
+		return n, nil
+	}
+}
+
+func pwrite(f *os.File, p []byte, off int64) (int, error) {
+	for {
+		n, err := unix.Pwrite(int(f.Fd()), p, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, &os.PathError{Op: "write", Path: f.Name(), Err: err}
+		}
+		return n, nil
+	}
+}

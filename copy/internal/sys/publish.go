@@ -1,0 +1,79 @@
+package sys
+
+import (
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// TempFile creates a file without a name in directory dir (O_TMPFILE): whatever happens to us, nothing stays behind.
+func TempFile(dir *os.File, perm os.FileMode) (*os.File, error) {
+	var fd int
+	err := onFile("create unnamed file in", dir, func(dirfd int) (err error) {
+		fd, err = unix.Openat(dirfd, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, uint32(perm))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), dir.Name()+"/(unnamed)"), nil
+}
+
+// CreateAt creates name in dir, which must not exist (O_EXCL; a dangling symbolic link counts as existing).
+func CreateAt(dir *os.File, name string, perm os.FileMode) (*os.File, error) {
+	return OpenAt(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, perm)
+}
+
+// OpenAt opens name in dir and does not follow a symbolic link there.
+func OpenAt(dir *os.File, name string, flags int, perm os.FileMode) (*os.File, error) {
+	path := dir.Name() + "/" + name
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Openat(int(dir.Fd()), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, uint32(perm))
+		return err
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// LinkNew gives f, a file without a name, the name name in dir. It never replaces anything: EEXIST.
+func LinkNew(f, dir *os.File, name string) error {
+	old := "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
+	return onFile("link into", dir, func(dirfd int) error {
+		return unix.Linkat(unix.AT_FDCWD, old, dirfd, name, unix.AT_SYMLINK_FOLLOW)
+	})
+}
+
+// RenameNew renames old to name within dir and never replaces anything: EEXIST. Where the file system has no
+// RENAME_NOREPLACE it makes a hard link, which is as strict, and removes the old name.
+func RenameNew(dir *os.File, old, name string) error {
+	return onFile("rename in", dir, func(fd int) error {
+		err := unix.Renameat2(fd, old, fd, name, unix.RENAME_NOREPLACE)
+		if err != unix.EINVAL && err != unix.ENOSYS {
+			return err
+		}
+		if err := unix.Linkat(fd, old, fd, name, 0); err != nil {
+			return err
+		}
+		return unix.Unlinkat(fd, old, 0)
+	})
+}
+
+// Replace renames old over name within dir.
+func Replace(dir *os.File, old, name string) error {
+	return onFile("rename in", dir, func(fd int) error { return unix.Renameat(fd, old, fd, name) })
+}
+
+// Unlink removes name from dir; a name that is not there is no error.
+func Unlink(dir *os.File, name string) error {
+	return onFile("remove from", dir, func(fd int) error {
+		err := unix.Unlinkat(fd, name, 0)
+		if err == unix.ENOENT {
+			return nil
+		}
+		return err
+	})
+}

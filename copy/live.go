@@ -1,0 +1,34 @@
+package imgcopy
+
+import (
+	"context"
+	"os"
+
+	"imgward/guard"
+)
+
+// Live makes an image that running domains write to readable as it was at one point in time. Package live has the ways.
+type Live interface {
+	// Snapshot returns when the image can be read consistently. It may stop the domains for a moment, and must see to
+	// it that they go on even if this process is killed meanwhile.
+	Snapshot(ctx context.Context, image LiveImage) (*Snapshot, error)
+}
+
+// LiveImage is an image in use.
+type LiveImage struct {
+	File   *os.File // open for reading
+	Path   string
+	Uses   []guard.Use // by writers; empty if only their locks are known
+	Target string      // where the copy will go
+}
+
+// Snapshot is an image at one point in time.
+type Snapshot struct {
+	// File holds the image; it may be the very file that was asked for.
+	File *os.File
+	// Adopt is the name of File if it was made beside the target for this copy alone, so that it may become the copy
+	// by being renamed; empty otherwise.
+	Adopt string
+	// Close gives up what the snapshot holds, File included if it is its own. An adopted name is no longer its own.
+	Close func() error
+}
