@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// ID identifies an image by its inode on the backing file system. Dev is encoded as stat(2) does (unix.Mkdev).
+// ID identifies an image by its inode on the backing file system. Dev is encoded as stat(2) does (unix.Mkdev). A block
+// device is the same under all its nodes, so it has Dev BlockDevice and its device number as Ino; StatID makes both.
 type ID struct{ Dev, Ino uint64 }
 
 // Op is what a caller wants to do to an image. The names are the ones that `imgward check` and the event stream use.
@@ -63,6 +64,8 @@ const (
 	RoleKernel   Role = "kernel"
 	RoleInitrd   Role = "initrd"
 	RoleDTB      Role = "dtb"
+	RoleMemory   Role = "memory"     // backs an NVDIMM
+	RoleFS       Role = "filesystem" // root or other file system of a container
 	RoleUnknown  Role = "unknown"
 )
 
@@ -128,6 +131,9 @@ type Request struct {
 	// Path is the name that the caller used, relative to the view, for messages and policy globs. It may be empty
 	// where the caller used a descriptor. It is called at most once, and only when the answer needs it.
 	Path func() string
+	// Exists says whether the directory that holds Path has an entry of this name. The next free name in a refusal
+	// comes from it; nil leaves that out. Like Path it is called only for a refusal that is explained.
+	Exists func(name string) bool
 	// Openers are the processes that have the image open through the view, the caller's own handles included.
 	Openers []Opener
 	// Open opens the image's inode read-only (O_NONBLOCK, O_CLOEXEC) beside the view, for looking at locks and
@@ -156,6 +162,13 @@ type Verdict struct {
 	// CheckWrites is set on an allowed OpOpenWrite whose writes must be judged one by one (a manager's handle on an
 	// image in use): the file system must send that handle's writes through itself and ask OpWrite for each.
 	CheckWrites bool
+	// Spend is set where an exception (`imgward allow`) is all that lets the operation through. The caller must call
+	// it right before the deed: it logs and counts the exception and uses up one for a single use. False means that it
+	// was used up or has expired since, and the operation is refused after all.
+	Spend func() bool
+	// Audit is set where the policy only watches (mode = "audit"): Allowed is true, and the rest says what would have
+	// been refused. The caller reports it through Refused as well.
+	Audit bool
 }
 
 // Host gives the guard its way to files that evidence names by path, without ever entering a view of the guard's own
@@ -180,6 +193,7 @@ type Checker interface {
 	// Classify resolves a thread id to its process. It is cheap for a process seen a moment ago.
 	Classify(tid int, uid uint32) Process
 	// InUse lists the images in use by evidence other than the view's own handles, with the paths that evidence
-	// gives, fresh as for Check.
+	// gives, fresh as for Check. The zero ID stands for every image: it is there while a domain's status file cannot be
+	// read and nothing is known of it from before.
 	InUse(ctx context.Context) map[ID][]Use
 }

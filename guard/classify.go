@@ -1,0 +1,28 @@
+package guard
+
+import "imgward/guard/procfs"
+
+// Classify implements Checker. A caller that is not visible here is an outsider with pid 0.
+func (g *Guard) Classify(tid int, uid uint32) Process {
+	if tid <= 0 {
+		return Process{UID: uid, Class: ClassOutsider}
+	}
+	p, err := g.procs.Classify(tid)
+	if err != nil {
+		return Process{PID: tid, UID: uid, Class: ClassOutsider}
+	}
+	return Process{PID: p.PID, Start: p.Start, UID: uid, Comm: p.Comm, Exe: p.Exe, Class: classOf(p.Kind)}
+}
+
+func classOf(k procfs.Kind) Class {
+	switch k {
+	case procfs.VMM:
+		return ClassVMM
+	case procfs.Manager:
+		return ClassManager
+	}
+	return ClassOutsider
+}
+
+// is says whether two observations are of the same process.
+func (p Process) is(o Process) bool { return p.PID != 0 && p.PID == o.PID && p.Start == o.Start }

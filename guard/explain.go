@@ -1,0 +1,67 @@
+package guard
+
+import "fmt"
+
+// usedReason is the clause that names a use: "it is vdb of running domain rhevm (pid 1234)".
+func usedReason(u Use) string {
+	switch u.Evidence {
+	case EvidenceLock:
+		return lockedReason(u)
+	case EvidencePolicy:
+		return "the policy protects it"
+	}
+	if u.Domain == "" {
+		if u.PID == 0 {
+			return "libvirt's status files cannot be read in time, so it may be in use"
+		}
+		return fmt.Sprintf("virtual machine process %d has it open", u.PID)
+	}
+	if u.Role == RoleUnknown && u.Evidence == EvidenceLibvirt {
+		return fmt.Sprintf("the status file of domain %s cannot be read, so every image counts as in use (%s)",
+			printable(u.Domain), printable(u.Path))
+	}
+	return fmt.Sprintf("it is %s of running domain %s%s", part(u), printable(u.Domain), pidClause(u.PID))
+}
+
+func lockedReason(u Use) string {
+	if u.PID == 0 {
+		return "QEMU's image locks are held on it: a virtual machine or qemu-img has it open, perhaps on another host"
+	}
+	return fmt.Sprintf("QEMU's image locks are held on it, and process %d has it open", u.PID)
+}
+
+// part says what the image is to the domain: "vdb", "in the backing chain of vdb", "its NVRAM".
+func part(u Use) string {
+	target := printable(u.Target)
+	switch {
+	case target == "" && u.Role == RoleUnknown:
+		return "an open file"
+	case target == "":
+		return "the " + string(u.Role)
+	case u.Role == RoleBacking:
+		return "in the backing chain of " + target
+	case u.Role == RoleCDROM, u.Role == RoleFloppy:
+		return "the medium in " + target
+	case u.Role == RoleDisk:
+		return target
+	}
+	return fmt.Sprintf("the %s of %s", u.Role, target)
+}
+
+func pidClause(pid int) string {
+	if pid == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (pid %d)", pid)
+}
+
+// writtenReason is the clause that names who keeps a VM from starting.
+func writtenReason(w Opener, g *Guard) string {
+	since := w.Since.Format("15:04:05")
+	if _, alive := g.now(w); !alive {
+		return fmt.Sprintf("it is open for writing since %s through a handle of %s (pid %d), which has ended: a loop "+
+			"device or a child process has it now; the VM can start when that is gone", since, printable(w.Comm), w.PID)
+	}
+	return fmt.Sprintf("it is being written by %s (pid %d) since %s; the VM can start when that ends",
+		printable(w.Comm), w.PID, since)
+}

@@ -1,0 +1,172 @@
+package libvirt
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+)
+
+// Dir names a directory of status files.
+type Dir struct {
+	Path   string // may be a glob pattern (filepath.Match) for the directories of many users
+	Driver string // what Domain.Driver is to say
+	// Session marks directories that belong to ordinary users, who may write into them what they like: Domain.Session
+	// is set, and what cannot be read there makes no blind domain.
+	Session bool
+}
+
+// Config is what an Index reads.
+type Config struct {
+	Dirs     []Dir
+	PoolDirs []string // see Pools
+}
+
+// Index is what all status files say, kept by name. Only the lock-free MarkStale may be called concurrently with
+// the other methods; the caller orders the rest.
+type Index struct {
+	config Config
+	scan   scanner
+	dirs   map[string]*dir // by path
+
+	staleMu sync.Mutex
+	stale   map[string]bool // paths of files that were changed in place
+}
+
+// Change is one status file that came, changed, or went.
+type Change struct {
+	Path   string  // of the status file; the key of its domain
+	Domain *Domain // nil: there is no such domain any more
+}
+
+// Problem is a status file or directory that could not be made sense of.
+type Problem struct {
+	Path string
+	Err  error
+	// Blind is set where nothing is known from before, so that every image counts as in use.
+	Blind bool
+}
+
+// New makes an index of nothing; Refresh fills it.
+func New(c Config) *Index {
+	return &Index{
+		config: c,
+		scan: scanner{
+			volumes: Pools{Dirs: c.PoolDirs}.Path, workers: runtime.GOMAXPROCS(0), lenient: os.Geteuid() != 0,
+		},
+		dirs: make(map[string]*dir), stale: make(map[string]bool),
+	}
+}
+
+// Refresh brings the index up to date with the directories as they are now, and returns what changed. The error is
+// ctx's; what had been read until then is returned with it.
+func (x *Index) Refresh(ctx context.Context) ([]Change, error) {
+	var changes []Change
+	stale := x.takeStale()
+	for _, d := range x.expand() {
+		mine := slices.ContainsFunc(stale, func(p string) bool { return filepath.Dir(p) == d.path })
+		if !mine && d.current() {
+			continue
+		}
+		hadErr := d.err != nil
+		err := x.scan.scan(ctx, d, func(name string) bool { return slices.Contains(stale, d.file(name)) },
+			func(name string, f *file) { changes = append(changes, d.change(name, f)) })
+		if c, ok := x.blindness(d, hadErr); ok {
+			changes = append(changes, c)
+		}
+		if err != nil {
+			return changes, err
+		}
+	}
+	return changes, nil
+}
+
+// blindness is the change from a directory that can be read to one that cannot, or back: while it cannot, and was never
+// read, all its domains are unknown, and one blind domain stands for them.
+func (x *Index) blindness(d *dir, hadErr bool) (Change, bool) {
+	blind := d.err != nil && !d.kind.Session && !(x.scan.lenient && os.IsPermission(d.err))
+	switch {
+	case blind && !hadErr:
+		return Change{Path: d.path, Domain: &Domain{Driver: d.kind.Driver, Name: "unreadable " + d.path, Blind: true}}, true
+	case !blind && hadErr:
+		return Change{Path: d.path}, true
+	}
+	return Change{}, false
+}
+
+// expand lists the directories that exist or existed, globs expanded.
+func (x *Index) expand() []*dir {
+	var all []*dir
+	for _, c := range x.config.Dirs {
+		paths, err := filepath.Glob(c.Path)
+		if err != nil || len(paths) == 0 {
+			paths = []string{c.Path}
+		}
+		for _, p := range paths {
+			if x.dirs[p] == nil {
+				x.dirs[p] = &dir{path: p, kind: c, files: make(map[string]*file)}
+			}
+		}
+	}
+	for _, d := range x.dirs { // also those whose user has gone meanwhile, to notice just that
+		all = append(all, d)
+	}
+	return all
+}
+
+// Dirs are the paths of the directories, for a Watcher.
+func (x *Index) Dirs() []string {
+	var paths []string
+	for p := range x.dirs {
+		paths = append(paths, p)
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// MarkStale makes the next Refresh read a file again whose stamp does not show a change: an edit in place, which
+// libvirt never makes, but a person might. It may be called at any time.
+func (x *Index) MarkStale(path string) {
+	x.staleMu.Lock()
+	defer x.staleMu.Unlock()
+	x.stale[path] = true
+}
+
+func (x *Index) takeStale() []string {
+	x.staleMu.Lock()
+	defer x.staleMu.Unlock()
+	paths := make([]string, 0, len(x.stale))
+	for p := range x.stale {
+		paths = append(paths, p)
+	}
+	clear(x.stale)
+	return paths
+}
+
+// Problems lists what could not be read.
+func (x *Index) Problems() []Problem {
+	var all []Problem
+	for _, d := range x.dirs {
+		if d.err != nil {
+			all = append(all, Problem{Path: d.path, Err: d.err, Blind: !d.kind.Session})
+		}
+		for name, f := range d.files {
+			if f.err != nil {
+				all = append(all, Problem{Path: d.file(name), Err: f.err, Blind: f.domain != nil && f.domain.Blind})
+			}
+		}
+	}
+	return all
+}
+
+func (d *dir) file(name string) string { return filepath.Join(d.path, name) }
+
+func (d *dir) change(name string, f *file) Change {
+	c := Change{Path: d.file(name)}
+	if f != nil {
+		c.Domain = f.domain
+	}
+	return c
+}

@@ -1,0 +1,26 @@
+package guard
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxName bounds a name in a message, in bytes. A file name has 255 at most; a path that is longer loses its middle.
+const maxName = 512
+
+// printable makes a name that anybody may have chosen (a file's, a process's, a domain's) fit for a terminal and a line
+// of a log: control characters, terminal escapes, invisible and bidirectional marks and invalid UTF-8 are written as
+// Go's strconv.Quote does, without the quotes around it.
+func printable(name string) string {
+	if len(name) > maxName {
+		name = name[:maxName/2] + "…" + name[len(name)-maxName/2:]
+	}
+	plain := func(r rune) bool { return r != utf8.RuneError && r != '\\' && unicode.IsPrint(r) }
+	if strings.IndexFunc(name, func(r rune) bool { return !plain(r) }) < 0 {
+		return name
+	}
+	quoted := strconv.Quote(name)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}

@@ -1,0 +1,135 @@
+package procfs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// OpenFile is a file that a process holds open: what /proc/PID/fd shows of it.
+type OpenFile struct {
+	Process
+	Dev, Ino, Rdev uint64
+	Mode           uint32 // type and permissions, as stat(2) gives them
+	Path           string // as the kernel prints it
+	Write          bool   // opened for writing
+}
+
+// VMMFiles calls yield for every regular file and block device that a VMM process holds open, until yield says false.
+// A process that ends meanwhile, or that may not be looked into, is left out; the error is about /proc itself.
+//
+// Files mapped into memory and closed since (mmap) do not show in /proc/PID/fd; no VMM does that with a disk.
+func (c *Classifier) VMMFiles(ctx context.Context, yield func(OpenFile) bool) error {
+	pids, err := c.FS.pids()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("procfs: look for VMM processes: %w", err)
+		}
+		if !c.mayBeVMM(pid) {
+			continue
+		}
+		p, err := c.Classify(pid)
+		if err != nil || p.Kind != VMM {
+			continue
+		}
+		if !c.FS.files(p, yield) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Holds says whether the process has a file open that match takes.
+func (f FS) Holds(p Process, match func(*OpenFile) bool) bool {
+	found := false
+	f.files(p, func(o OpenFile) bool {
+		found = match(&o)
+		return !found
+	})
+	return found
+}
+
+// mayBeVMM sorts out most processes by one system call each.
+func (c *Classifier) mayBeVMM(pid int) bool {
+	path, err := os.Readlink(c.FS.path(pid, "exe"))
+	return err == nil && matchesAny(c.VMMs, strings.TrimSuffix(path, deletedSuffix))
+}
+
+// pids lists the processes (not the threads) in the order of the kernel's listing.
+func (f FS) pids() ([]int, error) {
+	dir, err := os.Open(f.Root)
+	if err != nil {
+		return nil, fmt.Errorf("procfs: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("procfs: list %s: %w", f.Root, err)
+	}
+	pids := make([]int, 0, len(names))
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// files yields the files that a process has open, and says whether it is to go on.
+func (f FS) files(p Process, yield func(OpenFile) bool) bool {
+	base := f.path(p.PID, "fd")
+	dir, err := os.Open(base)
+	if err != nil {
+		return true // it ended, or it is not ours to look into
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return true
+	}
+	for _, name := range names {
+		o, ok := openFile(int(dir.Fd()), name)
+		if !ok {
+			continue
+		}
+		o.Process = p
+		if !yield(o) {
+			return false
+		}
+	}
+	return true
+}
+
+// openFile looks at one descriptor. The link's own mode shows how it was opened (proc_fd_link: 0200 for writing). The
+// file behind it is never opened, which could block; and it is looked at with AT_STATX_DONT_SYNC, which lets FUSE answer
+// from the kernel's memory: the file may lie in the view whose request we are serving.
+func openFile(dirfd int, name string) (OpenFile, bool) {
+	var o OpenFile
+	target := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(dirfd, name, target)
+	if err != nil || n == 0 || target[0] != '/' { // "socket:[…]", "anon_inode:…", "pipe:[…]"
+		return o, false
+	}
+	var link unix.Stat_t
+	if err := unix.Fstatat(dirfd, name, &link, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return o, false
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(dirfd, name, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_INO, &st); err != nil {
+		return o, false
+	}
+	if t := st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFBLK {
+		return o, false
+	}
+	return OpenFile{
+		Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino, Rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor),
+		Mode: uint32(st.Mode), Path: string(target[:n]), Write: link.Mode&0o200 != 0,
+	}, true
+}
