@@ -1,0 +1,149 @@
+package conformance
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"imgward/test/conformance/target"
+)
+
+// place is one directory that the tests run in.
+type place struct {
+	name string
+	dir  string
+	// backing is the same directory below the view; empty when it is shown by no FUSE file system.
+	backing string
+	// fstype is the kind of file system at the bottom, "" when it is not ours.
+	fstype string
+	// scratch is the file system itself, which may be turned read-only; nil when it is not ours.
+	scratch *target.Scratch
+	mount   *target.Mount
+}
+
+const (
+	scratchSize = 4 << 30
+	// smallSize is the least that all of ext4 and btrfs can be made in; it is mounted inside the backing tree, so that
+	// tests have a submount, and one that is soon full.
+	smallSize = 120 << 20
+)
+
+// atPlaces runs a test on each target: natively, and through the view in its two modes, unless the environment names
+// others.
+func atPlaces(t *testing.T, test func(t *testing.T, p *place)) {
+	if testing.Short() {
+		t.Skip("conformance is left out by -short")
+	}
+	if os.Geteuid() != 0 {
+		t.Fatal("conformance needs root: it changes users and mounts file systems")
+	}
+	if dir := os.Getenv("IMGWARD_TEST_DIR"); dir != "" {
+		t.Run("given", func(t *testing.T) { test(t, givenPlace(t, dir)) })
+		return
+	}
+	names := "native,view,view-nopassthrough"
+	if set := os.Getenv("IMGWARD_TEST_TARGETS"); set != "" {
+		names = set
+	}
+	for _, name := range strings.Split(names, ",") {
+		t.Run(name, func(t *testing.T) { test(t, newPlace(t, name)) })
+	}
+}
+
+func givenPlace(t *testing.T, dir string) *place {
+	own, err := os.MkdirTemp(dir, "conformance-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(own) })
+	if err := os.Chmod(own, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return &place{name: "given", dir: own}
+}
+
+// newPlace makes a scratch file system, and a mount over it unless it is the native control. It is all gone, and that
+// is checked, when the test ends.
+func newPlace(t *testing.T, name string) *place {
+	fstype := os.Getenv("IMGWARD_TEST_FS")
+	if fstype == "" {
+		fstype = "ext4"
+	}
+	work := workDir(t)
+	scratch := newScratch(t, work, "fs", fstype, scratchSize)
+	tree := filepath.Join(scratch.Dir, "tree")
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	newScratch(t, tree, "small", "ext4", smallSize)
+	if name == "native" {
+		return &place{name: name, dir: tree, fstype: fstype, scratch: scratch}
+	}
+	peer, err := target.PeerNamed(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mount := startPeer(t, peer, work, tree)
+	return &place{name: name, dir: mount.Dir, backing: tree, fstype: fstype, scratch: scratch, mount: mount}
+}
+
+// workDir is a directory that every user can reach into, unlike t.TempDir.
+func workDir(t *testing.T) string {
+	work, err := os.MkdirTemp("", "imgward-conformance-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// Not RemoveAll: if a file system is still mounted below, its contents are not ours to delete.
+		if err := removeOwn(work); err != nil {
+			t.Errorf("left behind: %v", err)
+		}
+	})
+	if err := os.Chmod(work, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return work
+}
+
+func removeOwn(work string) error {
+	for _, name := range []string{"fs", "view"} {
+		if err := os.Remove(filepath.Join(work, name)); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return os.RemoveAll(work)
+}
+
+func newScratch(t *testing.T, work, name, fstype string, size int64) *target.Scratch {
+	s, err := target.NewScratch(t.Context(), work, name, fstype, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func startPeer(t *testing.T, peer target.Peer, work, tree string) *target.Mount {
+	tools := filepath.Join(work, "tools")
+	if err := os.Mkdir(tools, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.Build(t.Context(), tools); err != nil {
+		t.Fatal(err)
+	}
+	mount, err := peer.Start(tools, tree, filepath.Join(work, "view"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := mount.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return mount
+}

@@ -1,0 +1,145 @@
+package conformance
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"imgward/test/conformance/agent"
+	"imgward/test/conformance/script"
+)
+
+// times are the three times of a file as text that compares like time itself.
+type times map[string]string
+
+var timeNames = []string{"atime", "mtime", "ctime"}
+
+// runnerOps are steps that no agent can take.
+var runnerOps = map[string]func(*runner, script.Step) (string, error){
+	"stamp":    (*runner).stamp,
+	"moved":    (*runner).moved,
+	"kept":     (*runner).kept,
+	"inode":    (*runner).rememberInode,
+	"isinode":  (*runner).isInode,
+	"readonly": (*runner).readOnly,
+	"kill":     (*runner).kill,
+	"forget":   (*runner).forget,
+}
+
+// timesOf asks for a path's times, or with "%name" for those of an open file.
+func (r *runner) timesOf(who, what string) (times, error) {
+	op := "lstat"
+	if strings.HasPrefix(what, "%") {
+		op, what = "fstat", what[1:]
+	}
+	reply, err := r.do(who, agent.Request{Op: op, Args: append([]string{what}, timeNames...)})
+	if err != nil {
+		return nil, err
+	}
+	values := strings.Fields(reply.Value)
+	if len(values) != len(timeNames) {
+		return nil, fmt.Errorf("%s %s: %s", op, what, reply.Result())
+	}
+	t := times{}
+	for i, name := range timeNames {
+		t[name] = values[i]
+	}
+	return t, nil
+}
+
+// stamp remembers the times of files and returns when the next change must give a later one.
+func (r *runner) stamp(s script.Step) (string, error) {
+	latest := ""
+	for _, what := range s.Args {
+		t, err := r.timesOf(s.Who, what)
+		if err != nil {
+			return "", err
+		}
+		r.stamps[what] = t
+		latest = max(latest, t["mtime"], t["ctime"])
+	}
+	return "", waitPast(latest)
+}
+
+// waitPast waits until the clock that file systems stamp with has ticked past a time. Times in the far future, set by
+// utimens, are not waited for.
+func waitPast(latest string) error {
+	for range 100 {
+		var now unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
+			return err
+		}
+		if fmt.Sprintf("%d.%09d", now.Sec, now.Nsec) > latest {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// moved: FILE NAME... asserts that these times are later than at the stamp.
+func (r *runner) moved(s script.Step) (string, error) {
+	return r.compareTimes(s, func(before, now string) bool { return now > before }, "has not moved")
+}
+
+// kept: FILE NAME... asserts that they are what they were.
+func (r *runner) kept(s script.Step) (string, error) {
+	return r.compareTimes(s, func(before, now string) bool { return now == before }, "has moved")
+}
+
+func (r *runner) compareTimes(s script.Step, good func(before, now string) bool, complaint string) (string, error) {
+	before, ok := r.stamps[s.Args[0]]
+	if !ok {
+		return "", fmt.Errorf("%s has no stamp", s.Args[0])
+	}
+	now, err := r.timesOf(s.Who, s.Args[0])
+	if err != nil {
+		return "", err
+	}
+	for _, name := range s.Args[1:] {
+		if !good(before[name], now[name]) {
+			return fmt.Sprintf("fault: %s %s: %s, now %s", name, complaint, before[name], now[name]), nil
+		}
+	}
+	return "ok", nil
+}
+
+// rememberInode: "inode NAME PATH" keeps an inode number, which "isinode NAME PATH" compares with.
+func (r *runner) rememberInode(s script.Step) (string, error) {
+	reply, err := r.do(s.Who, agent.Request{Op: "lstat", Args: []string{s.Args[1], "ino"}})
+	r.inodes[s.Args[0]] = reply.Value
+	return reply.Result(), err
+}
+
+func (r *runner) isInode(s script.Step) (string, error) {
+	reply, err := r.do(s.Who, agent.Request{Op: "lstat", Args: []string{s.Args[1], "ino"}})
+	if err != nil || reply.Errno != 0 {
+		return reply.Result(), err
+	}
+	return fmt.Sprint(reply.Value == r.inodes[s.Args[0]]), nil
+}
+
+// readOnly: "readonly on" and "readonly off" remount the file system at the bottom.
+func (r *runner) readOnly(s script.Step) (string, error) {
+	return "ok", r.place.scratch.ReadOnly(s.Args[0] == "on")
+}
+
+// kill ends the agent of the step's "@" with SIGKILL.
+func (r *runner) kill(s script.Step) (string, error) {
+	a, err := r.agent(s.Who)
+	if err != nil {
+		return "", err
+	}
+	a.Kill()
+	delete(r.agents, s.Who)
+	delete(r.used, s.Who)
+	return "ok", nil
+}
+
+// forget drops the kernel's unused inodes and names, so that a view has to look everything up again.
+func (r *runner) forget(script.Step) (string, error) {
+	return "ok", os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0o200)
+}
