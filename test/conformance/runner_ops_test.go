@@ -12,10 +12,10 @@ import (
 	"imgward/test/conformance/script"
 )
 
-// times are the three times of a file as text that compares like time itself.
-type times map[string]string
+// times are the four times of a file.
+type times map[string]time.Time
 
-var timeNames = []string{"atime", "mtime", "ctime"}
+var timeNames = []string{"atime", "mtime", "ctime", "btime"}
 
 // runnerOps are steps that no agent can take.
 var runnerOps = map[string]func(*runner, script.Step) (string, error){
@@ -45,52 +45,64 @@ func (r *runner) timesOf(who, what string) (times, error) {
 	}
 	t := times{}
 	for i, name := range timeNames {
-		t[name] = values[i]
+		if t[name], err = parseTime(values[i]); err != nil {
+			return nil, err
+		}
 	}
 	return t, nil
 }
 
+// parseTime reads "seconds.nanoseconds", as lstat prints it.
+func parseTime(text string) (time.Time, error) {
+	var sec, nsec int64
+	if _, err := fmt.Sscanf(text, "%d.%d", &sec, &nsec); err != nil {
+		return time.Time{}, fmt.Errorf("time %q: %w", text, err)
+	}
+	return time.Unix(sec, nsec), nil
+}
+
 // stamp remembers the times of files and returns when the next change must give a later one.
 func (r *runner) stamp(s script.Step) (string, error) {
-	latest := ""
+	var latest time.Time
 	for _, what := range s.Args {
 		t, err := r.timesOf(s.Who, what)
 		if err != nil {
 			return "", err
 		}
 		r.stamps[what] = t
-		latest = max(latest, t["mtime"], t["ctime"])
+		// Times in the far future, set by utimens, are not waited for: only ctime cannot be set.
+		if t["ctime"].After(latest) {
+			latest = t["ctime"]
+		}
 	}
 	return "", waitPast(latest)
 }
 
-// waitPast waits until the clock that file systems stamp with has ticked past a time. Times in the far future, set by
-// utimens, are not waited for.
-func waitPast(latest string) error {
-	for range 100 {
+// waitPast waits until the clock that file systems stamp with has ticked past a time.
+func waitPast(latest time.Time) error {
+	for {
 		var now unix.Timespec
 		if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
 			return err
 		}
-		if fmt.Sprintf("%d.%09d", now.Sec, now.Nsec) > latest {
+		if time.Unix(now.Unix()).After(latest) {
 			return nil
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return nil
 }
 
 // moved: FILE NAME... asserts that these times are later than at the stamp.
 func (r *runner) moved(s script.Step) (string, error) {
-	return r.compareTimes(s, func(before, now string) bool { return now > before }, "has not moved")
+	return r.compareTimes(s, time.Time.Before, "has not moved")
 }
 
 // kept: FILE NAME... asserts that they are what they were.
 func (r *runner) kept(s script.Step) (string, error) {
-	return r.compareTimes(s, func(before, now string) bool { return now == before }, "has moved")
+	return r.compareTimes(s, time.Time.Equal, "has moved")
 }
 
-func (r *runner) compareTimes(s script.Step, good func(before, now string) bool, complaint string) (string, error) {
+func (r *runner) compareTimes(s script.Step, good func(before, now time.Time) bool, complaint string) (string, error) {
 	before, ok := r.stamps[s.Args[0]]
 	if !ok {
 		return "", fmt.Errorf("%s has no stamp", s.Args[0])
@@ -101,7 +113,7 @@ func (r *runner) compareTimes(s script.Step, good func(before, now string) bool,
 	}
 	for _, name := range s.Args[1:] {
 		if !good(before[name], now[name]) {
-			return fmt.Sprintf("fault: %s %s: %s, now %s", name, complaint, before[name], now[name]), nil
+			return fmt.Sprintf("fault: %s %s: %v, now %v", name, complaint, before[name], now[name]), nil
 		}
 	}
 	return "ok", nil
