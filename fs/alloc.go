@@ -1,0 +1,88 @@
+package viewfs
+
+import (
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"imgward/guard"
+)
+
+// Fallocate reserves, punches, zeroes, collapses or inserts.
+func (fs *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	h, no := fs.handles.get(in.Fh)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	left, end := fs.once(&in.InHeader, sizeOf(h.fd))
+	defer end()
+	const shifts = unix.FALLOC_FL_COLLAPSE_RANGE | unix.FALLOC_FL_INSERT_RANGE
+	if left != nil && in.Mode&shifts != 0 && left.Words[0] != sizeOf(h.fd) {
+		return fuse.OK // a predecessor did it: these two change the size, and doing them twice would lose data
+	}
+	_, unlock, no := fs.permit(cancel, &in.InHeader, victim{n: h.node, op: guard.OpFallocate})
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	defer unlock()
+	err := callerOf(&in.InHeader).killing(false, func() error {
+		return unix.Fallocate(h.fd, in.Mode, int64(in.Offset), int64(in.Length))
+	})
+	return fuse.ToStatus(err)
+}
+
+func sizeOf(fd int) uint64 {
+	var st syscall.Stat_t
+	if fstat(fd, &st) != nil {
+		return 0
+	}
+	return uint64(st.Size)
+}
+
+// CopyFileRange copies within the backing file system, which may share the blocks (reflink) or leave the copying to a
+// server.
+func (fs *FS) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	from, no := fs.handles.get(in.FhIn)
+	if no != 0 {
+		return 0, fuse.Status(no)
+	}
+	to, no := fs.handles.get(in.FhOut)
+	if no != 0 {
+		return 0, fuse.Status(no)
+	}
+	_, unlock, no := fs.permit(cancel, &in.InHeader, victim{n: to.node, op: guard.OpCopyInto})
+	if no != 0 {
+		return 0, fuse.Status(no)
+	}
+	unlock() // a long copy must not keep others from opening the file
+	offIn, offOut := int64(in.OffIn), int64(in.OffOut)
+	var n int
+	err := callerOf(&in.InHeader).killing(false, func() (err error) {
+		n, err = unix.CopyFileRange(from.fd, &offIn, to.fd, &offOut, int(in.Len), int(in.Flags))
+		return err
+	})
+	if err != nil {
+		return 0, fuse.ToStatus(err)
+	}
+	return uint32(n), fuse.OK
+}
+
+// StatFs is statfs(2).
+func (fs *FS) StatFs(_ <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	n, no := fs.nodes.get(in.NodeId)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	fd, release, no := fs.nodes.acquire(n)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	defer release()
+	var st syscall.Statfs_t
+	if err := syscall.Fstatfs(fd, &st); err != nil {
+		return fuse.ToStatus(err)
+	}
+	out.FromStatfsT(&st)
+	return fuse.OK
+}

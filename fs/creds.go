@@ -1,0 +1,144 @@
+package viewfs
+
+import (
+	"bufio"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The daemon runs as root, its callers mostly do not. Permission to do a thing at all has been checked by the kernel
+// (default_permissions); what remains is whose the result is: the owner and group of new files, and the set-id bits
+// that a write, truncation or chmod by the unprivileged must clear. The backing file system works these out from the
+// credentials of the thread that calls it, so that thread takes them on for the call.
+
+// Capabilities that a caller other than root lacks and that change what an operation does (not whether it may).
+const (
+	capFsetid      = 1 << unix.CAP_FSETID       // keep set-id bits on write, chmod, ACL change
+	capSysResource = 1 << unix.CAP_SYS_RESOURCE // use reserved blocks, exceed quotas
+)
+
+// caller is who a request comes from.
+type caller struct {
+	uid, gid uint32
+	tid      uint32
+}
+
+func (c caller) root() bool { return c.uid == 0 && c.gid == 0 }
+
+// as runs f with the caller's file system uid and gid, and without the capabilities that would let the result differ
+// from what the caller gets natively. groups adds the supplementary groups, which decide whether a new file in a
+// set-gid directory, or a changed ACL, keeps its set-gid bit.
+func (c caller) as(groups bool, f func() error) error {
+	if c.root() && !groups {
+		return f()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var list []uint32
+	if groups {
+		list = supplementary(c.tid)
+		setgroups(list)
+	}
+	setfs(unix.SYS_SETFSGID, c.gid)
+	setfs(unix.SYS_SETFSUID, c.uid)
+	// A change of fsuid from 0 drops every file system capability; the search of directories that the caller may
+	// enter by a group or capability of its own still needs them.
+	dropped := uint64(0)
+	if c.uid != 0 {
+		dropped = capFsetid | capSysResource
+	}
+	setEffective(dropped)
+	err := f()
+	setfs(unix.SYS_SETFSUID, 0)
+	setfs(unix.SYS_SETFSGID, 0)
+	setEffective(0)
+	if len(list) > 0 {
+		setgroups(nil)
+	}
+	return err
+}
+
+// asGroups runs f as root, but with the caller's groups and without CAP_FSETID.
+func (c caller) asGroups(f func() error) error {
+	if c.uid == 0 {
+		return f()
+	}
+	return caller{uid: 0, gid: c.gid, tid: c.tid}.as(true, func() error {
+		setEffective(capFsetid)
+		return f()
+	})
+}
+
+// killing runs f so that it clears set-id bits, if the caller is not root or the kernel asks for it.
+func (c caller) killing(asked bool, f func() error) error {
+	if c.uid == 0 && !asked {
+		return f()
+	}
+	return withoutFsetid(f)
+}
+
+func withoutFsetid(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	setEffective(capFsetid)
+	err := f()
+	setEffective(0)
+	return err
+}
+
+// setfs is setfsuid or setfsgid, for this thread only. They cannot fail for root.
+func setfs(trap uintptr, id uint32) { unix.RawSyscall(trap, uintptr(id), 0, 0) }
+
+// setEffective gives this thread all permitted capabilities but the dropped ones. It cannot fail on its own permitted
+// set; but a thread that cannot be brought back to what it was must not serve anyone else, so then the process ends, at
+// once, and a successor takes over.
+func setEffective(dropped uint64) {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
+	}
+	data[0].Effective = data[0].Permitted &^ uint32(dropped)
+	data[1].Effective = data[1].Permitted &^ uint32(dropped>>32)
+	if err := unix.Capset(&hdr, &data[0]); err != nil {
+		_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
+	}
+}
+
+// supplementary reads a thread's groups. A caller that is gone or not visible here has none.
+func supplementary(tid uint32) []uint32 {
+	f, err := os.Open("/proc/" + strconv.Itoa(int(tid)) + "/status")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		rest, ok := strings.CutPrefix(s.Text(), "Groups:")
+		if !ok {
+			continue
+		}
+		var list []uint32
+		for _, word := range strings.Fields(rest) {
+			if g, err := strconv.ParseUint(word, 10, 32); err == nil {
+				list = append(list, uint32(g))
+			}
+		}
+		return list
+	}
+	return nil
+}
+
+// setgroups sets this thread's supplementary groups. The raw call, not syscall.Setgroups, which would change every
+// thread of the process.
+func setgroups(list []uint32) {
+	var p unsafe.Pointer
+	if len(list) > 0 {
+		p = unsafe.Pointer(&list[0])
+	}
+	unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(list)), uintptr(p), 0)
+}

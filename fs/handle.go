@@ -1,0 +1,172 @@
+package viewfs
+
+import (
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"imgward/fs/state"
+	"imgward/guard"
+)
+
+// handle is a file or directory that the kernel has open.
+type handle struct {
+	fh     uint64
+	slot   uint32
+	node   *node
+	fd     int // a real descriptor, opened with the caller's flags
+	flags  int
+	mode   state.HandleMode
+	unique uint64
+	opener guard.Process
+	since  time.Time
+	kept   bool // the keeper has fd too; guarded by node.mu
+
+	dir *dirStream // of a directory
+}
+
+func (h *handle) writable() bool { return h.flags&unix.O_ACCMODE != unix.O_RDONLY }
+
+// openState is what an inode has while handles of it are open; guarded by node.mu.
+type openState struct {
+	handles map[uint64]*handle
+	backing int32 // registered backing id; 0: reads and writes go through the daemon
+	direct  *directFallback
+	locks   map[uint64]*lockOwner
+	changed chan struct{} // closed and renewed when a handle goes
+}
+
+// handleTable finds handles by the kernel's number.
+type handleTable struct {
+	records *state.Handles
+	mu      sync.RWMutex
+	byFH    map[uint64]*handle
+	// answers maps the request that opened a handle to it, for requests that the kernel sends again after a take-over.
+	answers map[uint64]*handle
+}
+
+func (t *handleTable) get(fh uint64) (*handle, syscall.Errno) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if h := t.byFH[fh]; h != nil {
+		return h, 0
+	}
+	return nil, syscall.EBADF
+}
+
+// add records a handle, which from then on outlives the process. ENFILE: the table is full.
+func (t *handleTable) add(h *handle) syscall.Errno {
+	rec := &state.Handle{
+		Node:   h.node.id,
+		Flags:  uint32(h.flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC)),
+		Mode:   h.mode,
+		Unique: h.unique,
+		PID:    uint32(h.opener.PID),
+		Start:  h.opener.Start,
+		Opened: uint32(h.since.Unix()),
+	}
+	slot, ok := t.records.Add(rec)
+	if !ok {
+		return syscall.ENFILE
+	}
+	h.fh, h.slot = rec.FH, slot
+	t.mu.Lock()
+	t.byFH[h.fh] = h
+	t.mu.Unlock()
+	return 0
+}
+
+func (t *handleTable) remove(h *handle) {
+	t.mu.Lock()
+	delete(t.byFH, h.fh)
+	delete(t.answers, h.unique)
+	t.mu.Unlock()
+	t.records.Remove(h.slot)
+}
+
+// nodes lists the nodes that somebody has open.
+func (t *handleTable) nodes() []*node {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	list := make([]*node, 0, len(t.byFH))
+	for _, h := range t.byFH {
+		list = append(list, h.node)
+	}
+	return list
+}
+
+// answer is the handle that a predecessor opened for a request whose answer never arrived.
+func (t *handleTable) answer(unique uint64) *handle {
+	if unique&resendBit == 0 {
+		return nil
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.answers[unique&^resendBit]
+}
+
+// resendBit marks a request that the kernel sends for the second time (FUSE_UNIQUE_RESEND).
+const resendBit = 1 << 63
+
+func handleName(fh uint64) string { return "handle-" + strconv.FormatUint(fh, 16) }
+
+// attach adds a handle to its node; node.mu is held.
+func (n *node) attach(h *handle) {
+	if n.open == nil {
+		n.open = &openState{handles: map[uint64]*handle{}, changed: make(chan struct{})}
+	}
+	n.open.handles[h.fh] = h
+}
+
+// openers lists who has the image open; node.mu is held.
+func (n *node) openers() []guard.Opener {
+	if n.open == nil {
+		return nil
+	}
+	list := make([]guard.Opener, 0, len(n.open.handles))
+	for _, h := range n.open.handles {
+		list = append(list, guard.Opener{Process: h.opener, Write: h.writable(), Since: h.since})
+	}
+	return list
+}
+
+// keepDescriptor gives a handle's descriptor to the keeper, because it cannot be had again; node.mu is held.
+func (fs *FS) keepDescriptor(h *handle) syscall.Errno {
+	if h.kept {
+		return 0
+	}
+	fs.handles.records.SetKept(h.slot)
+	if err := fs.keeper.Keep(handleName(h.fh), h.fd); err != nil {
+		fs.log.Warn("cannot keep a descriptor for a successor", "error", err)
+		return syscall.ENOLCK
+	}
+	h.kept = true
+	return 0
+}
+
+// release closes a handle.
+func (fs *FS) release(h *handle) {
+	n := h.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.open == nil || n.open.handles[h.fh] != h {
+		return
+	}
+	fs.dropLocks(n, h)
+	delete(n.open.handles, h.fh)
+	fs.handles.remove(h)
+	if h.kept {
+		fs.keeper.Drop(handleName(h.fh))
+	}
+	unix.Close(h.fd)
+	close(n.open.changed)
+	n.open.changed = make(chan struct{})
+	if len(n.open.handles) == 0 {
+		fs.unregister(n, n.open.backing)
+		n.open.direct.close()
+		n.open = nil
+	}
+}

@@ -1,0 +1,151 @@
+package viewfs
+
+import (
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"imgward/fs/state"
+	"imgward/guard"
+)
+
+// Reads and writes reach the daemon only where the kernel does not pass them through: no passthrough on this kernel or
+// file, or a checked handle.
+
+// spliceFrom is the size from which splicing a read from file to device costs less than copying it: it takes three
+// system calls instead of two.
+const spliceFrom = 64 << 10
+
+// Read reads.
+func (fs *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	h, no := fs.handles.get(in.Fh)
+	if no != 0 {
+		return nil, fuse.Status(no)
+	}
+	if h.flags&unix.O_DIRECT == 0 && in.Size >= spliceFrom {
+		return fuse.ReadResultFd(uintptr(h.fd), int64(in.Offset), int(in.Size)), fuse.OK
+	}
+	n, err := unix.Pread(h.fd, buf, int64(in.Offset))
+	if err == unix.EINVAL && h.flags&unix.O_DIRECT != 0 {
+		if fd, e := fs.buffered(h); e == nil {
+			n, err = unix.Pread(fd, buf, int64(in.Offset))
+		}
+	}
+	if err != nil {
+		return nil, fuse.ToStatus(err)
+	}
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+// Write writes. Through a checked handle each write is judged by the process that writes, not by the opener: a
+// descriptor that libvirtd opened and passed to QEMU writes as QEMU.
+func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	h, no := fs.handles.get(in.Fh)
+	if no != 0 {
+		return 0, fuse.Status(no)
+	}
+	if h.mode&state.ModeChecked != 0 {
+		_, unlock, no := fs.permit(cancel, &in.InHeader, victim{n: h.node, op: guard.OpWrite})
+		if no != 0 {
+			return 0, fuse.Status(no)
+		}
+		unlock()
+	}
+	var n int
+	write := func() (err error) {
+		n, err = unix.Pwrite(h.fd, data, int64(in.Offset))
+		if err == unix.EINVAL && h.flags&unix.O_DIRECT != 0 {
+			fd, e := fs.buffered(h)
+			if e == nil {
+				n, err = unix.Pwrite(fd, data, int64(in.Offset))
+			}
+		}
+		return err
+	}
+	var err error
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+		err = withoutFsetid(write)
+	} else {
+		err = write()
+	}
+	if err != nil {
+		return 0, fuse.ToStatus(err)
+	}
+	return uint32(n), fuse.OK
+}
+
+// directFallback is a descriptor without O_DIRECT, for what a caller's O_DIRECT handle cannot do: page-cache writeback
+// of a mapping is not always aligned to the device's blocks.
+type directFallback struct {
+	fd  int
+	err error
+}
+
+func (d *directFallback) close() {
+	if d != nil && d.err == nil {
+		unix.Close(d.fd)
+	}
+}
+
+// buffered returns the inode's descriptor without O_DIRECT, opened at first need and closed with the last handle.
+func (fs *FS) buffered(h *handle) (int, error) {
+	n := h.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.open == nil {
+		return -1, syscall.EBADF
+	}
+	if n.open.direct == nil {
+		d := &directFallback{}
+		d.fd, d.err = unix.Openat(fs.procFd, fdName(h.fd), unix.O_RDWR|unix.O_CLOEXEC, 0)
+		n.open.direct = d
+	}
+	return n.open.direct.fd, n.open.direct.err
+}
+
+// Fsync flushes a file to its medium.
+func (fs *FS) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	h, no := fs.handles.get(in.Fh)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	return fuse.ToStatus(sync1(h.fd, in.FsyncFlags))
+}
+
+// sync1 is fdatasync if the flags say so (FUSE_FSYNC_FDATASYNC), else fsync.
+func sync1(fd int, flags uint32) error {
+	if flags&1 != 0 {
+		return unix.Fdatasync(fd)
+	}
+	return unix.Fsync(fd)
+}
+
+// Flush is a close(2) by one of the descriptors of a handle: the closer's POSIX locks on the file go. Errors that the
+// backing file system reports at close (NFS) are passed on.
+func (fs *FS) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	h, no := fs.handles.get(in.Fh)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	fs.unlockOwner(h.node, in.LockOwner)
+	if !h.writable() {
+		return fuse.OK
+	}
+	dup, err := unix.FcntlInt(uintptr(h.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fuse.OK // too many open files is no error of the caller's
+	}
+	return fuse.ToStatus(unix.Close(dup))
+}
+
+// Lseek finds data and holes; the kernel does the other seeks itself.
+func (fs *FS) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	h, no := fs.handles.get(in.Fh)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	off, err := unix.Seek(h.fd, int64(in.Offset), int(in.Whence))
+	out.Offset = uint64(off)
+	return fuse.ToStatus(err)
+}

@@ -1,0 +1,163 @@
+package viewfs
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"imgward/guard"
+)
+
+// How long a conflict with handles that are open through the view may settle by itself: their release may be on its way.
+// A VM's start is worth more patience than a destroyer.
+const (
+	settleVMM      = 2 * time.Second
+	settleOutsider = 250 * time.Millisecond
+)
+
+// victim is an image and what a request would do to it.
+type victim struct {
+	n    *node
+	op   guard.Op
+	path func() string // the name that the caller used; nil: any that is known
+}
+
+// permit asks the guard about all that a request would do. Allowed, it returns with the nodes locked, so that no VMM
+// can open one of them before the deed is done; unlock ends that. Refused, it has told the caller why, and returns the
+// errno.
+func (fs *FS) permit(cancel <-chan struct{}, in *fuse.InHeader, vs ...victim) (v guard.Verdict, unlock func(), no syscall.Errno) {
+	vs = distinct(vs)
+	var timer *time.Timer
+	for {
+		lock(vs)
+		r, v, refused := fs.ask(in, vs)
+		if refused == nil {
+			return v, func() { release(vs) }, 0
+		}
+		changed := refused.n.changes()
+		release(vs)
+		if v.Settles && changed != nil {
+			if timer == nil {
+				timer = time.NewTimer(patience(&v))
+				defer timer.Stop()
+			}
+			if await(changed, cancel, timer.C) {
+				continue
+			}
+		}
+		return v, nil, fs.refuse(r, &v)
+	}
+}
+
+// ask judges the victims one by one and stops at the first refusal.
+func (fs *FS) ask(in *fuse.InHeader, vs []victim) (r *guard.Request, v guard.Verdict, refused *victim) {
+	v.Allowed = true
+	for i := range vs {
+		if !vs[i].n.regular() {
+			continue
+		}
+		r = fs.request(in, &vs[i])
+		if v = fs.guard.Check(context.Background(), r); !v.Allowed {
+			return r, v, &vs[i]
+		}
+	}
+	return r, v, nil
+}
+
+// request is the guard's question about a victim; its node is locked.
+func (fs *FS) request(in *fuse.InHeader, v *victim) *guard.Request {
+	n, path := v.n, v.path
+	if path == nil {
+		path = func() string { return fs.pathOf(n) }
+	}
+	return &guard.Request{
+		Op:      v.op,
+		Image:   n.key,
+		TID:     int(in.Pid),
+		UID:     in.Uid,
+		Path:    path,
+		Openers: n.openers(),
+		Open:    func() (*os.File, error) { return fs.openBeside(n) },
+	}
+}
+
+// refuse reports a refusal and returns its errno.
+func (fs *FS) refuse(r *guard.Request, v *guard.Verdict) syscall.Errno {
+	fs.region.CountRefusal()
+	fs.guard.Refused(r, v)
+	if v.Errno == 0 {
+		return syscall.EBUSY
+	}
+	return v.Errno
+}
+
+func patience(v *guard.Verdict) time.Duration {
+	if v.Caller.Class == guard.ClassOutsider {
+		return settleOutsider
+	}
+	return settleVMM
+}
+
+// await waits until a handle of the node goes. False: it is time to answer.
+func await(changed, cancel <-chan struct{}, deadline <-chan time.Time) bool {
+	select {
+	case <-changed:
+		return true
+	case <-cancel:
+	case <-deadline:
+	}
+	return false
+}
+
+// changes is closed when the next handle of the node goes; nil if none is open. The node is locked.
+func (n *node) changes() <-chan struct{} {
+	if n.open == nil {
+		return nil
+	}
+	return n.open.changed
+}
+
+// distinct orders victims by node id, which is the order in which nodes are locked, and drops repeated nodes.
+func distinct(vs []victim) []victim {
+	if len(vs) < 2 {
+		return vs
+	}
+	vs = slices.Clone(vs)
+	slices.SortFunc(vs, func(a, b victim) int { return cmp.Compare(a.n.id, b.n.id) })
+	return slices.CompactFunc(vs, func(a, b victim) bool { return a.n == b.n })
+}
+
+func lock(vs []victim) {
+	for i := range vs {
+		vs[i].n.mu.Lock()
+	}
+}
+
+func release(vs []victim) {
+	for i := range vs {
+		vs[i].n.mu.Unlock()
+	}
+}
+
+// openBeside opens a node's image for the guard to look at, in the backing tree. O_NONBLOCK: somebody may hold a lease.
+func (fs *FS) openBeside(n *node) (*os.File, error) {
+	if !n.regular() {
+		return nil, syscall.EINVAL
+	}
+	fd, release, no := fs.nodes.acquire(n)
+	if no != 0 {
+		return nil, no
+	}
+	defer release()
+	real, err := unix.Openat(fs.procFd, fdName(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(real), fs.relative(fd)), nil
+}

@@ -1,0 +1,88 @@
+package viewfs
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// cacheTimeout is how long the kernel may answer from its own memory of names and attributes. One second, because VMs
+// that were started before the mount, and other hosts, change the backing tree without us. Negative answers are not
+// remembered at all.
+const cacheTimeout = time.Second
+
+// Lookup finds a name in a directory. "." and ".." come from open_by_handle_at(2) on the view (CAP_EXPORT_SUPPORT).
+func (fs *FS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	dir, no := fs.nodes.get(in.NodeId)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	if name == ".." && dir.id == rootID {
+		name = "."
+	}
+	dirfd, release, no := fs.nodes.acquire(dir)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	defer release()
+	var fd int
+	var err error
+	if name == "." && !dir.dir() {
+		fd, err = unix.FcntlInt(uintptr(dirfd), unix.F_DUPFD_CLOEXEC, 0)
+	} else {
+		fd, err = openPath(dirfd, name)
+	}
+	if err != nil {
+		return fuse.ToStatus(err)
+	}
+	return fuse.Status(fs.enter(fd, dir, name, out))
+}
+
+// enter answers with the inode that fd (O_PATH) stands for, and takes fd over.
+func (fs *FS) enter(fd int, parent *node, name string, out *fuse.EntryOut) syscall.Errno {
+	var st syscall.Stat_t
+	if err := fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return errno(err)
+	}
+	n, no := fs.nodes.remember(fd, &st, parent, name)
+	if no != 0 {
+		return no
+	}
+	fs.fillEntry(n, &st, out)
+	return 0
+}
+
+func (fs *FS) fillEntry(n *node, st *syscall.Stat_t, out *fuse.EntryOut) {
+	out.NodeId = n.id
+	out.SetEntryTimeout(cacheTimeout)
+	out.SetAttrTimeout(n.attrTimeout())
+	fs.fillAttr(st, &out.Attr)
+}
+
+// attrTimeout is cacheTimeout, but nothing while somebody writes through the kernel: size and times change without us.
+func (n *node) attrTimeout() time.Duration {
+	if n.writers.Load() > 0 {
+		return 0
+	}
+	return cacheTimeout
+}
+
+func (fs *FS) fillAttr(st *syscall.Stat_t, a *fuse.Attr) {
+	a.FromStat(st)
+	a.Ino = fs.ino(st)
+}
+
+// ino is the inode number that the view shows: the file's own. Those of file systems mounted below the view's root are
+// moved out of the way, for to the kernel the view is one device.
+func (fs *FS) ino(st *syscall.Stat_t) uint64 {
+	if fs.nodes.mounts.root(st.Dev) {
+		return st.Ino
+	}
+	return st.Ino ^ (st.Dev*0x9e3779b97f4a7c15)&^0xffffffff
+}
+
+// Forget takes back lookups.
+func (fs *FS) Forget(id, lookups uint64) { fs.nodes.forget(id, lookups) }

@@ -1,0 +1,63 @@
+package viewfs
+
+import (
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"imgward/guard"
+)
+
+// Unlink removes a name of a file.
+func (fs *FS) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	return fs.remove(cancel, in, name, 0)
+}
+
+// Rmdir removes an empty directory. There is no image below it, so the guard has nothing to say.
+func (fs *FS) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	return fs.remove(cancel, in, name, unix.AT_REMOVEDIR)
+}
+
+func (fs *FS) remove(cancel <-chan struct{}, in *fuse.InHeader, name string, flags int) fuse.Status {
+	d, no := fs.doom(in.NodeId, name)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	defer d.release()
+	left, end := fs.once(in, d.ino())
+	defer end()
+	if left != nil && left.Words[0] != 0 && left.Words[0] != d.ino() {
+		return fuse.OK // a predecessor removed it
+	}
+	if d.n == nil {
+		return fuse.ENOENT
+	}
+	_, unlock, no := fs.permit(cancel, in, fs.victims(d, guard.OpUnlink)...)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	defer unlock()
+	if no := fs.keepNameless(d.n); no != 0 {
+		return fuse.Status(no)
+	}
+	return fuse.ToStatus(unix.Unlinkat(d.dirfd, name, flags))
+}
+
+// keepNameless gives the keeper the descriptors of a file that is about to lose its last name: a successor could not
+// open it again. The node is locked.
+func (fs *FS) keepNameless(n *node) syscall.Errno {
+	if n.open == nil {
+		return 0
+	}
+	for _, h := range n.open.handles {
+		var st syscall.Stat_t
+		if err := fstat(h.fd, &st); err != nil || st.Nlink > 1 {
+			return 0
+		}
+		if no := fs.keepDescriptor(h); no != 0 {
+			return no
+		}
+	}
+	return 0
+}

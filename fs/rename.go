@@ -1,0 +1,132 @@
+package viewfs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"imgward/guard"
+)
+
+// Rename moves a name, with renameat2's flags. The guard is asked about the file that loses its name, the one that
+// loses its place, and, where a directory moves, every image in use below it. It never answers EXDEV: mv would fall
+// back to copying and unlinking.
+func (fs *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	from, no := fs.doom(in.NodeId, oldName)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	defer from.release()
+	to, no := fs.doom(in.Newdir, newName)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	defer to.release()
+
+	fromIno, toIno := from.ino(), to.ino()
+	left, end := fs.once(&in.InHeader, fromIno, toIno)
+	defer end()
+	if left != nil && renamed(in.Flags, left.Words[0], left.Words[1], fromIno, toIno) {
+		return fuse.OK
+	}
+	if from.n == nil {
+		return fuse.ENOENT
+	}
+	_, unlock, no := fs.permit(cancel, &in.InHeader, fs.renameVictims(from, to, in.Flags)...)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	defer unlock()
+	if to.n != nil && to.n != from.n && in.Flags&unix.RENAME_EXCHANGE == 0 {
+		if no := fs.keepNameless(to.n); no != 0 {
+			return fuse.Status(no)
+		}
+	}
+	if err := unix.Renameat2(from.dirfd, oldName, to.dirfd, newName, uint(in.Flags)); err != nil {
+		return fuse.ToStatus(err)
+	}
+	fs.moved(from, to, in.Flags)
+	return fuse.OK
+}
+
+// renamed says whether a rename that was begun has been done: before is what the two names meant then, now what they
+// mean.
+func renamed(flags uint32, fromBefore, toBefore, fromNow, toNow uint64) bool {
+	if flags&unix.RENAME_EXCHANGE != 0 {
+		return fromNow == toBefore && toNow == fromBefore && fromBefore != toBefore
+	}
+	return toNow == fromBefore && fromNow != fromBefore
+}
+
+func (fs *FS) renameVictims(from, to doomed, flags uint32) []victim {
+	if to.n == from.n || to.n != nil && flags&unix.RENAME_NOREPLACE != 0 {
+		return nil // does nothing, or fails
+	}
+	vs := fs.victims(from, guard.OpRename)
+	if flags&unix.RENAME_EXCHANGE != 0 {
+		return append(vs, fs.victims(to, guard.OpRename)...)
+	}
+	return append(vs, fs.victims(to, guard.OpReplace)...)
+}
+
+// moved notes the new places of nodes that are found by parent and name.
+func (fs *FS) moved(from, to doomed, flags uint32) {
+	fs.nodes.moved(from.n, to.place)
+	if flags&unix.RENAME_EXCHANGE != 0 && to.n != nil {
+		fs.nodes.moved(to.n, from.place)
+	}
+}
+
+func (d doomed) ino() uint64 {
+	if d.n == nil {
+		return 0
+	}
+	return d.n.key.Ino
+}
+
+// Link gives a file one more name.
+func (fs *FS) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+	n, no := fs.nodes.get(in.Oldnodeid)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	fd, release, no := fs.nodes.acquire(n)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	defer release()
+	p, no := fs.at(in.NodeId, name)
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	defer p.release()
+	no = fs.make(&in.InHeader, p, func() error {
+		return unix.Linkat(fd, "", p.dirfd, name, unix.AT_EMPTY_PATH)
+	})
+	if no != 0 {
+		return fuse.Status(no)
+	}
+	made, err := openPath(p.dirfd, name)
+	if err != nil {
+		return fuse.ToStatus(err)
+	}
+	return fuse.Status(fs.enter(made, p.parent, name, out))
+}
+
+// Readlink reads a symbolic link's target.
+func (fs *FS) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
+	n, no := fs.nodes.get(in.NodeId)
+	if no != 0 {
+		return nil, fuse.Status(no)
+	}
+	fd, release, no := fs.nodes.acquire(n)
+	if no != 0 {
+		return nil, fuse.Status(no)
+	}
+	defer release()
+	buf := make([]byte, unix.PathMax)
+	size, err := unix.Readlinkat(fd, "", buf)
+	if err != nil {
+		return nil, fuse.ToStatus(err)
+	}
+	return buf[:size], fuse.OK
+}

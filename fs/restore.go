@@ -1,0 +1,259 @@
+package viewfs
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"imgward/fs/state"
+	"imgward/guard"
+)
+
+// newFS builds the tables from the state.
+func newFS(ctx context.Context, c *Config, tree *os.File, region *state.Region, checker guard.Checker) (*FS, error) {
+	procFd, err := unix.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /proc/self/fd: %w (is /proc mounted?)", err)
+	}
+	m, err := openMounts(c, tree)
+	if err != nil {
+		return nil, err
+	}
+	fs := &FS{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(),
+		ctx:           ctx,
+		log:           c.Log,
+		guard:         checker,
+		keeper:        c.Keeper,
+		region:        region,
+		procFd:        procFd,
+		intents:       state.NewIntents(region),
+	}
+	fs.passthrough.Store(c.Passthrough)
+	fs.restoreNodes(m)
+	fs.restoreHandles(c.Kept)
+	fs.restoreLocks(c.Kept)
+	return fs, nil
+}
+
+// openMounts opens the backing tree's own file system, and those below it that a predecessor had met.
+func openMounts(c *Config, tree *os.File) (*mounts, error) {
+	m := &mounts{keeper: c.Keeper, byDev: map[uint64]int{}}
+	root, err := openDir(int(tree.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", c.Backing, err)
+	}
+	for i := 0; ; i++ {
+		fd := root
+		if i > 0 {
+			f := c.Kept[mountName(i)]
+			if f == nil {
+				return m, nil
+			}
+			fd = int(f.Fd())
+		}
+		var st syscall.Stat_t
+		if err := fstat(fd, &st); err != nil {
+			return nil, fmt.Errorf("stat a file system of %s: %w", c.Backing, err)
+		}
+		m.add(fd, st.Dev)
+	}
+}
+
+func (fs *FS) restoreNodes(m *mounts) {
+	var lim unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
+	t := &nodeTable{mounts: m, maxFds: int64(lim.Cur / 2)}
+	for i := range t.shards {
+		t.shards[i].byKey = map[guard.ID]*node{}
+	}
+	fs.nodes = t
+	t.records = state.NewNodes(fs.region, func(slot uint32, rec *state.Node) {
+		n := &node{id: rec.ID, key: guard.ID{Dev: rec.Dev, Ino: rec.Ino}, slot: slot, mode: rec.Mode, lookups: rec.Lookups}
+		n.fd.Store(noFd)
+		n.inherited.Store(true)
+		t.shard(n.key).byKey[n.key] = n
+		t.set(slot, n)
+	})
+}
+
+// addRoot makes the root of a new view.
+func (fs *FS) addRoot() error {
+	fd, err := unix.FcntlInt(uintptr(fs.nodes.mounts.fds[0]), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		fd, err = unix.Openat(fd, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("open the root of the backing tree: %w", err)
+	}
+	var st syscall.Stat_t
+	if err := fstat(fd, &st); err != nil {
+		return fmt.Errorf("stat the root of the backing tree: %w", err)
+	}
+	n, no := fs.nodes.remember(fd, &st, &node{id: rootID}, ".")
+	if no != 0 || n.id != rootID {
+		return fmt.Errorf("the root got node id %d: %w", n.id, no)
+	}
+	return nil
+}
+
+func (fs *FS) restoreHandles(kept map[string]*os.File) {
+	fs.handles = &handleTable{byFH: map[uint64]*handle{}, answers: map[uint64]*handle{}}
+	fs.handles.records = state.NewHandles(fs.region, func(slot uint32, rec *state.Handle) {
+		h := &handle{
+			fh:     rec.FH,
+			slot:   slot,
+			fd:     noFd,
+			flags:  int(rec.Flags),
+			mode:   rec.Mode,
+			unique: rec.Unique,
+			opener: guard.Process{PID: int(rec.PID), Start: rec.Start},
+			since:  time.Unix(int64(rec.Opened), 0),
+			kept:   rec.Kept,
+		}
+		n, no := fs.nodes.get(rec.Node)
+		if no != 0 {
+			// The kernel forgets a node only after its handles: this handle's RELEASE is on its way.
+			n = &node{id: rec.Node}
+			n.fd.Store(noFd)
+		}
+		h.node = n
+		fs.reopenHandle(h, kept)
+		fs.handles.byFH[h.fh] = h
+		fs.handles.answers[h.unique] = h
+		if h.mode&state.ModeDir == 0 {
+			n.attach(h)
+			if n.open.backing == 0 && h.mode&state.ModePassthrough != 0 {
+				if rec, ok := fs.nodes.records.Read(n.slot); ok {
+					n.open.backing = rec.Backing
+				}
+			}
+		}
+	})
+}
+
+// reopenHandle finds a handle's descriptor again: the keeper's, or one opened anew. A file that is gone leaves the
+// handle without one; its operations fail with EBADF, and nobody else's.
+func (fs *FS) reopenHandle(h *handle, kept map[string]*os.File) {
+	if h.mode&state.ModeDir != 0 {
+		h.dir = &dirStream{dev: h.node.key.Dev}
+	}
+	if f := kept[handleName(h.fh)]; f != nil {
+		h.fd = int(f.Fd())
+		return
+	}
+	path, release, no := fs.nodes.acquire(h.node)
+	if no != 0 {
+		fs.log.Warn("a file that was open is gone", "node", h.node.id, "errno", no)
+		return
+	}
+	defer release()
+	fd, err := fs.reopen(path, h.flags)
+	if h.dir != nil {
+		fd, err = openDir(path)
+	}
+	if err != nil {
+		fs.log.Warn("cannot open a file again", "path", fs.relative(path), "error", err)
+		return
+	}
+	h.fd = fd
+}
+
+func (fs *FS) restoreLocks(kept map[string]*os.File) {
+	for name, f := range kept {
+		var nodeID, owner, fh uint64
+		if _, err := fmt.Sscanf(name, "lock-%x-%x-%x", &nodeID, &owner, &fh); err != nil {
+			continue
+		}
+		h, no := fs.handles.get(fh)
+		if no != 0 || h.node.id != nodeID || h.node.open == nil {
+			fs.keeper.Drop(name) // the handle went, the worker died before it said so
+			f.Close()
+			continue
+		}
+		o := h.node.open
+		if o.locks == nil {
+			o.locks = map[uint64]*lockOwner{}
+		}
+		if own := o.locks[owner]; own != nil {
+			own.handles[fh] = true
+			f.Close()
+			continue
+		}
+		o.locks[owner] = &lockOwner{fd: int(f.Fd()), pid: uint32(h.opener.PID), handles: map[uint64]bool{fh: true}}
+	}
+}
+
+// takeOver goes on where a predecessor ended. The order matters: everything is in place before the server starts; the
+// kernel sends again what was in flight before the first request is read, so none is answered twice.
+func takeOver(ctx context.Context, c *Config) (*Session, error) {
+	tree, mem := c.Kept[keptTree], c.Kept[keptState]
+	if tree == nil || mem == nil {
+		return nil, fmt.Errorf("the keeper holds a FUSE connection, but not its backing tree and state")
+	}
+	region, err := state.Open(mem)
+	if err != nil {
+		return nil, fmt.Errorf("take over %s: %w", c.Mountpoint, err)
+	}
+	init := region.Init()
+	if init == nil {
+		return nil, fmt.Errorf("take over %s: %w: no INIT was saved", c.Mountpoint, state.ErrCorrupt)
+	}
+	s, err := newSession(ctx, c, tree, region)
+	if err != nil {
+		return nil, err
+	}
+	dev := c.Kept[keptDevice]
+	if err := s.connect(c, dev, init, func([]byte) error { return nil }); err != nil {
+		return nil, err
+	}
+	s.FS.reclaimBacking(c.Log)
+	if err := resend(dev); err != nil {
+		c.Log.Warn("the kernel does not send again what was in flight", "error", err)
+	}
+	return s, nil
+}
+
+// resend asks the kernel to send again all requests that it has had no answer to (FUSE_NOTIFY_RESEND, Linux 6.9).
+func resend(dev *os.File) error {
+	const code = 7
+	msg := binary.NativeEndian.AppendUint32(nil, 16) // struct fuse_out_header
+	msg = binary.NativeEndian.AppendUint32(msg, code)
+	msg = binary.NativeEndian.AppendUint64(msg, 0)
+	_, err := dev.Write(msg)
+	return err
+}
+
+// reclaimBacking takes back backing ids that a predecessor registered and did not live to record, or to take back.
+func (fs *FS) reclaimBacking(log *slog.Logger) {
+	if !fs.passthrough.Load() {
+		return
+	}
+	for _, n := range fs.nodes.all() {
+		rec, ok := fs.nodes.records.Read(n.slot)
+		if !ok || rec.Backing == 0 {
+			continue
+		}
+		if n.open == nil || n.open.backing == 0 {
+			fs.srv.UnregisterBackingFd(rec.Backing) // ENOENT: it had been taken back
+			fs.nodes.records.SetBacking(n.slot, 0)
+		}
+	}
+	// The kernel gives ids in rising order, so a new one shows which were given out since the last recorded one.
+	probe, no := fs.srv.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fs.region.File().Fd())})
+	if no != 0 {
+		log.Info("cannot look for lost backing ids", "errno", no)
+		return
+	}
+	for id := fs.region.MaxBackingID() + 1; id <= probe; id++ {
+		fs.srv.UnregisterBackingFd(id)
+	}
+	fs.region.RaiseBackingID(probe)
+}

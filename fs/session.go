@@ -1,0 +1,202 @@
+package viewfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"imgward/fs/state"
+	"imgward/guard"
+)
+
+// Names under which the keeper holds a session's descriptors, besides those of handles, locks and mounts.
+const (
+	keptDevice = "fuse"    // the FUSE connection
+	keptTree   = "backing" // the root of the backing tree
+	keptState  = "state"   // the state memory
+)
+
+// Config is what a worker needs to serve a view.
+type Config struct {
+	Options
+	Log    *slog.Logger
+	Keeper Keeper
+	// Kept are the descriptors that a predecessor left with the keeper; empty for a new mount.
+	Kept map[string]*os.File
+	// Died is when the predecessor ended, if the keeper knows.
+	Died time.Time
+	// NewGuard makes the guard, with the way to the files that evidence names.
+	NewGuard func(guard.Host) (guard.Checker, error)
+}
+
+// Session is a view being served.
+type Session struct {
+	FS   *FS
+	Dev  uint64 // st_dev of the view
+	Tree *os.File
+	srv  *fuse.Server
+	log  *slog.Logger
+}
+
+// Start mounts a view, or takes over one whose worker has gone. When it returns, the view can be used as soon as Serve
+// is called.
+func Start(ctx context.Context, c *Config) (*Session, error) {
+	raiseFileLimit(c.Log)
+	unix.Umask(0)
+	if c.Kept[keptDevice] == nil {
+		return startNew(ctx, c)
+	}
+	return takeOver(ctx, c)
+}
+
+// startNew makes a new connection and mounts it.
+func startNew(ctx context.Context, c *Config) (*Session, error) {
+	tree, err := cloneTree(c.Backing)
+	if err != nil {
+		return nil, err
+	}
+	region, err := state.Create()
+	if err != nil {
+		return nil, err
+	}
+	dev, err := openDevice()
+	if err != nil {
+		return nil, err
+	}
+	for name, f := range map[string]*os.File{keptTree: tree, keptState: region.File(), keptDevice: dev} {
+		if err := c.Keeper.Keep(name, int(f.Fd())); err != nil {
+			return nil, fmt.Errorf("hand %s to the keeper: %w", name, err)
+		}
+	}
+	if err := mountView(dev, tree, &c.Options); err != nil {
+		return nil, err
+	}
+	s, err := serveNew(ctx, c, dev, tree, region)
+	if err != nil {
+		// Nobody can have used it yet: the kernel has had no answer to its first request.
+		return nil, errors.Join(err, unix.Unmount(c.Mountpoint, unix.MNT_DETACH))
+	}
+	return s, nil
+}
+
+func serveNew(ctx context.Context, c *Config, dev, tree *os.File, region *state.Region) (*Session, error) {
+	m, err := MountAt(c.Mountpoint)
+	if err != nil || m == nil {
+		return nil, fmt.Errorf("find the view in the mount table: %w", errors.Join(err, os.ErrNotExist))
+	}
+	region.SetDevice(Device(m))
+	init, err := readInit(dev)
+	if err != nil {
+		return nil, err
+	}
+	region.SaveInit(init)
+	s, err := newSession(ctx, c, tree, region)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.FS.addRoot(); err != nil {
+		return nil, err
+	}
+	return s, s.connect(c, dev, init, func(answer []byte) error {
+		_, err := dev.Write(answer)
+		return err
+	})
+}
+
+// newSession builds the file system over the state, which may be empty or a predecessor's.
+func newSession(ctx context.Context, c *Config, tree *os.File, region *state.Region) (*Session, error) {
+	host, err := NewHost(int(tree.Fd()), region.Device())
+	if err != nil {
+		return nil, err
+	}
+	checker, err := c.NewGuard(host)
+	if err != nil {
+		return nil, fmt.Errorf("start the guard: %w", err)
+	}
+	fs, err := newFS(ctx, c, tree, region, checker)
+	if err != nil {
+		return nil, err
+	}
+	return &Session{FS: fs, Dev: region.Device(), Tree: tree, log: c.Log}, nil
+}
+
+// connect makes the go-fuse server. go-fuse reads INIT from the descriptor that it is given; the kernel sends INIT once
+// in the life of a connection. So the server is given one end of a socket pair with the INIT in it, and when it has
+// answered, the connection is put in the socket's place.
+func (s *Session) connect(c *Config, dev *os.File, init []byte, answered func([]byte) error) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socketpair: %w", err)
+	}
+	defer unix.Close(pair[0])
+	if _, err := unix.Write(pair[0], init); err != nil {
+		return fmt.Errorf("pass INIT on: %w", err)
+	}
+	srv, err := fuse.NewServer(s.FS, fmt.Sprintf("/dev/fd/%d", pair[1]), fuseOptions(s.log, stacked(int(s.Tree.Fd()))))
+	if err != nil {
+		return fmt.Errorf("start FUSE server: %w", err)
+	}
+	answer := make([]byte, 4096)
+	n, err := unix.Read(pair[0], answer)
+	if err != nil {
+		return fmt.Errorf("read the server's INIT answer: %w", err)
+	}
+	if err := unix.Dup3(int(dev.Fd()), pair[1], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("put the FUSE connection in place: %w", err)
+	}
+	s.srv = srv
+	return answered(answer[:n])
+}
+
+// Serve answers requests until the view is unmounted.
+func (s *Session) Serve(died time.Time) {
+	pause := s.FS.region.BeginServing(time.Now(), died)
+	if g := s.FS.region.Generation(); g > 1 {
+		s.log.Info("serving again", "generation", g, "pause", pause)
+	}
+	s.srv.Serve()
+}
+
+// readInit reads the kernel's first request.
+func readInit(dev *os.File) ([]byte, error) {
+	buf := make([]byte, maxRequest+4096)
+	n, err := retryEINTR(func() (int, error) { return unix.Read(int(dev.Fd()), buf) })
+	if err != nil {
+		return nil, fmt.Errorf("read INIT from the kernel: %w", err)
+	}
+	return buf[:n], nil
+}
+
+// stacked says whether the backing tree is on a file system that is stacked on another, such as an overlay: then the
+// kernel has to be told to allow for one more (and nothing can be stacked on the view).
+func stacked(tree int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(tree, &st) == nil && (st.Type == unix.OVERLAYFS_SUPER_MAGIC || st.Type == unix.ECRYPTFS_SUPER_MAGIC)
+}
+
+// raiseFileLimit lets the daemon have as many descriptors as the kernel allows: what a client opens, it opens too.
+func raiseFileLimit(log *slog.Logger) uint64 {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return 1024
+	}
+	most := lim.Max
+	if b, err := os.ReadFile("/proc/sys/fs/nr_open"); err == nil {
+		fmt.Sscan(string(b), &most)
+	}
+	want := unix.Rlimit{Cur: most, Max: most}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &want); err != nil {
+		want = unix.Rlimit{Cur: lim.Max, Max: lim.Max}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &want); err != nil {
+			log.Warn("cannot raise the limit of open files", "limit", lim.Cur, "error", err)
+			return lim.Cur
+		}
+	}
+	return want.Cur
+}

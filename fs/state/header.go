@@ -1,0 +1,75 @@
+package state
+
+import (
+	"hash/crc32"
+	"time"
+)
+
+// SaveInit keeps the INIT request that the kernel sent, header included, for the successor: the kernel sends it once.
+func (r *Region) SaveInit(req []byte) {
+	if len(req) > initBytes {
+		req = req[:initBytes] // never seen: fuse_init_in is 104 bytes with its header
+	}
+	r.storeBytes(hInit, req)
+	r.store(hInitLen, uint64(crc32.Checksum(req, castagnoli))<<32|uint64(len(req)))
+}
+
+// Init returns the saved INIT request, nil if there is none.
+func (r *Region) Init() []byte {
+	w := r.load(hInitLen)
+	n := int(uint32(w))
+	if n == 0 || n > initBytes {
+		return nil
+	}
+	req := append([]byte(nil), r.mem[hInit:hInit+n]...)
+	if crc32.Checksum(req, castagnoli) != uint32(w>>32) {
+		return nil
+	}
+	return req
+}
+
+// Generation counts the workers that have served this view; the first is 1.
+func (r *Region) Generation() uint64 { return r.load(hGeneration) }
+
+// BeginServing says that a new worker serves now, and how long nobody did.
+func (r *Region) BeginServing(now time.Time) (pause time.Duration) {
+	if r.load(hStarted) == 0 {
+		r.store(hStarted, uint64(now.UnixNano()))
+	}
+	if last := r.load(hAlive); last != 0 {
+		pause = now.Sub(time.Unix(0, int64(last)))
+		r.store(hLastPause, uint64(pause))
+	}
+	r.store(hServing, uint64(now.UnixNano()))
+	r.add(hGeneration, 1)
+	return pause
+}
+
+// Died notes when a worker ended; the keeper does, so that the pause can be told.
+func (r *Region) Died(at time.Time) { r.store(hAlive, uint64(at.UnixNano())) }
+
+// Times are when the view was mounted, when the present worker began to serve, and the last pause between two workers.
+func (r *Region) Times() (mounted, serving time.Time, lastPause time.Duration) {
+	return time.Unix(0, int64(r.load(hStarted))), time.Unix(0, int64(r.load(hServing))), time.Duration(r.load(hLastPause))
+}
+
+// CountRefusal adds one to the refusals since the mount, and Refusals reads them.
+func (r *Region) CountRefusal() { r.add(hRefusals, 1) }
+
+// Refusals since the mount, by all workers.
+func (r *Region) Refusals() uint64 { return r.load(hRefusals) }
+
+// RaiseBackingID remembers the highest backing id that the kernel gave out, so that a successor can find ids that were
+// registered but never recorded (the kernel hands them out in rising order).
+func (r *Region) RaiseBackingID(id int32) {
+	for {
+		cur := r.load(hMaxBacking)
+		if uint64(id) <= cur {
+			return
+		}
+		r.store(hMaxBacking, uint64(id))
+	}
+}
+
+// MaxBackingID is the highest id passed to RaiseBackingID.
+func (r *Region) MaxBackingID() int32 { return int32(r.load(hMaxBacking)) }
