@@ -55,6 +55,8 @@ var processOps = map[string]operation{
 		}
 	},
 	"interrupt": opInterrupt,
+	// effective changes the effective user only.
+	"effective": func(c *call) (string, error) { return "", syscall.Setresuid(-1, c.int(), -1) },
 }
 
 func (c *call) background() *background {

@@ -44,6 +44,12 @@ var dirOps = map[string]operation{
 		}
 		return "", errnoOf(err)
 	},
+	// output runs a program and prints its first line.
+	"output": func(c *call) (string, error) {
+		out, err := exec.Command("./"+c.str(), c.rest()...).Output()
+		line, _, _ := strings.Cut(string(out), "\n")
+		return line, errnoOf(err)
+	},
 	// spawn starts a program that runs until "killchild" or the end of the case.
 	"spawn": func(c *call) (string, error) {
 		cmd := exec.Command("./"+c.str(), c.rest()...)
