@@ -71,12 +71,12 @@ func newPlace(t *testing.T, name string) *place {
 		fstype = "ext4"
 	}
 	work := workDir(t)
-	scratch := newScratch(t, work, "fs", fstype, scratchSize)
+	scratch := newScratch(t, filepath.Join(work, "fs.img"), filepath.Join(work, "fs"), fstype, scratchSize)
 	tree := filepath.Join(scratch.Dir, "tree")
 	if err := os.Mkdir(tree, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	newScratch(t, tree, "small", "ext4", smallSize)
+	newScratch(t, filepath.Join(work, "small.img"), filepath.Join(tree, "small"), "ext4", smallSize)
 	if name == "native" {
 		return &place{name: name, dir: tree, fstype: fstype, scratch: scratch}
 	}
@@ -115,8 +115,8 @@ func removeOwn(work string) error {
 	return os.RemoveAll(work)
 }
 
-func newScratch(t *testing.T, work, name, fstype string, size int64) *target.Scratch {
-	s, err := target.NewScratch(t.Context(), work, name, fstype, size)
+func newScratch(t *testing.T, image, dir, fstype string, size int64) *target.Scratch {
+	s, err := target.NewScratch(t.Context(), image, dir, fstype, size)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,15 @@ var fileOps = map[string]operation{
 	"put":  func(c *call) (string, error) { return count(unix.Write(c.fd(), []byte(c.str()))) },
 	"pput": func(c *call) (string, error) { return count(unix.Pwrite(c.fd(), []byte(c.str()), c.num())) },
 	"fill": opFill,
+	// fillup writes at the end until that fails.
+	"fillup": func(c *call) (string, error) {
+		fd, buf := c.fd(), aligned(1<<20)
+		for {
+			if _, err := unix.Write(fd, buf); err != nil {
+				return "", err
+			}
+		}
+	},
 	"seek": func(c *call) (string, error) {
 		fd, offset, whence := c.fd(), c.num(), c.flags()
 		at, err := unix.Seek(fd, offset, whence)

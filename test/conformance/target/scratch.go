@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -22,10 +21,10 @@ type Scratch struct {
 	image string
 }
 
-// NewScratch makes and mounts a file system of size bytes below work, under the given name. Its space is allocated as
-// it is used.
-func NewScratch(ctx context.Context, work, name, fstype string, size int64) (*Scratch, error) {
-	s := &Scratch{Dir: filepath.Join(work, name), Type: fstype, image: filepath.Join(work, name+".img")}
+// NewScratch makes a file system of size bytes in a new file and mounts it at a new directory. Its space is allocated
+// as it is used.
+func NewScratch(ctx context.Context, image, dir, fstype string, size int64) (*Scratch, error) {
+	s := &Scratch{Dir: dir, Type: fstype, image: image}
 	if err := os.WriteFile(s.image, nil, 0o600); err != nil {
 		return nil, err
 	}
