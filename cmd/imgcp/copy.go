@@ -32,6 +32,7 @@ type copyFlags struct {
 	overwrite string
 	sync      string
 	reflink   string
+	requests  int
 }
 
 func newCopyCommand() *cobra.Command {
@@ -49,6 +50,7 @@ func newCopyCommand() *cobra.Command {
 	flags.Lookup("overwrite").NoOptDefVal = string(imgcopy.Replace)
 	flags.StringVar(&f.sync, "sync", "full", "`full`: the copy is on the medium when imgcp ends; none: in the page cache")
 	flags.StringVar(&f.reflink, "reflink", "auto", "share blocks where the file system can: `auto`, always or never")
+	flags.IntVar(&f.requests, "requests", 8, "reads and writes in flight, of 1 MiB each")
 	return c
 }
 
@@ -66,6 +68,7 @@ func (f *copyFlags) options() (imgcopy.Options, error) {
 	default:
 		return o, fmt.Errorf("--sync=%s: full or none", f.sync)
 	}
+	o.Requests = f.requests
 	o.Reflink = imgcopy.When(f.reflink)
 	return o, nil
 }

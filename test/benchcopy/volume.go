@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// volumeSize holds the largest source and its copy at full scale.
+const volumeSize = 24 << 30
+
+// volume is a file system on a loop device, mounted on a directory of its own.
+type volume struct {
+	fs, dir    string // dir is where it is mounted
+	image, dev string
+}
+
+// makeVolume makes a file system on a loop device that reads and writes its file directly: otherwise every tool would be
+// measured against the host's page cache.
+func makeVolume(fs, base string, size int64) (*volume, error) {
+	root, err := os.MkdirTemp(base, "benchcopy-")
+	if err != nil {
+		return nil, err
+	}
+	v := &volume{fs: fs, dir: filepath.Join(root, "mnt"), image: filepath.Join(root, "image")}
+	if err := errors.Join(os.Mkdir(v.dir, 0o700), allocate(v.image, size)); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(root))
+	}
+	if v.dev, err = attach(v.image); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(root))
+	}
+	mkfs := map[string][]string{"ext4": {"mkfs.ext4", "-q", "-F"}, "xfs": {"mkfs.xfs", "-q", "-f"}, "btrfs": {"mkfs.btrfs", "-q", "-f"}}[fs]
+	if mkfs == nil {
+		return nil, errors.Join(fmt.Errorf("no such file system here: %s", fs), v.remove())
+	}
+	if err := errors.Join(command(append(mkfs, v.dev)...), command("mount", v.dev, v.dir)); err != nil {
+		return nil, errors.Join(err, v.remove())
+	}
+	return v, nil
+}
+
+func allocate(name string, size int64) error {
+	return command("fallocate", "-l", fmt.Sprint(size), name)
+}
+
+// attach returns a free loop device for the file.
+func attach(file string) (string, error) {
+	out, err := exec.Command("losetup", "--find", "--show", "--direct-io=on", file).Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+func (v *volume) path(name string) string { return filepath.Join(v.dir, name) }
+
+// remove takes down whatever there is.
+func (v *volume) remove() error {
+	_ = command("umount", v.dir)
+	if v.dev != "" {
+		_ = command("losetup", "-d", v.dev)
+	}
+	return os.RemoveAll(filepath.Dir(v.image))
+}
+
+func command(args ...string) error {
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
