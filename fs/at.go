@@ -48,15 +48,17 @@ func (fs *FS) path(p place) func() string {
 type doomed struct {
 	place
 	n *node // nil where there is no such file
+	// held are nodes that only this operation holds, to be forgotten when it is released.
+	held []uint64
 }
 
 // doom finds the place of a name and what stands there. The caller must release it.
-func (fs *FS) doom(parent uint64, name string) (d doomed, no syscall.Errno) {
+func (fs *FS) doom(parent uint64, name string) (*doomed, syscall.Errno) {
 	p, no := fs.at(parent, name)
 	if no != 0 {
-		return doomed{}, no
+		return nil, no
 	}
-	d.place = p
+	d := &doomed{place: p}
 	fd, err := openPath(p.dirfd, name)
 	if err == unix.ENOENT {
 		return d, 0
@@ -68,10 +70,13 @@ func (fs *FS) doom(parent uint64, name string) (d doomed, no syscall.Errno) {
 	}
 	if no != 0 {
 		p.release()
-		return doomed{}, no
+		return nil, no
 	}
+	d.held = append(d.held, d.n.id)
 	d.release = func() {
-		fs.nodes.forget(d.n.id, 1)
+		for _, id := range d.held {
+			fs.nodes.forget(id, 1)
+		}
 		p.release()
 	}
 	return d, 0
@@ -88,7 +93,7 @@ func (fs *FS) rememberFd(fd int, p place) (*node, syscall.Errno) {
 }
 
 // victims is what the guard is to be asked about, if op befalls the file.
-func (fs *FS) victims(d doomed, op guard.Op) []victim {
+func (fs *FS) victims(d *doomed, op guard.Op) []victim {
 	switch {
 	case d.n == nil:
 		return nil
@@ -102,29 +107,34 @@ func (fs *FS) victims(d doomed, op guard.Op) []victim {
 
 // below lists the images in use below a directory that is to be renamed: their paths would change under the feet of
 // whoever opens them next by name (a VM's next start, a snapshot's backing file).
-func (fs *FS) below(d doomed) []victim {
-	prefix := path.Join(fs.relative(d.dirfd), d.name) + "/"
+func (fs *FS) below(d *doomed) []victim {
+	prefix := fs.path(d.place)() + "/"
 	var vs []victim
-	add := func(n *node) {
-		if name := fs.pathOf(n); n.regular() && strings.HasPrefix(name, prefix) {
-			vs = append(vs, victim{n: n, op: guard.OpRenameDir, path: func() string { return name }})
+	for _, img := range fs.Images(fs.ctx) {
+		if !strings.HasPrefix(img.Path, prefix) {
+			continue
 		}
-	}
-	for _, n := range fs.inUse() {
-		add(n)
+		if n := fs.nodeAt(img.Path); n != nil {
+			d.held = append(d.held, n.id)
+			vs = append(vs, victim{n: n, op: guard.OpRenameDir, path: func() string { return img.Path }})
+		}
 	}
 	return vs
 }
 
-// inUse lists the nodes that evidence names, and those that somebody has open.
-func (fs *FS) inUse() []*node {
-	var list []*node
-	for id := range fs.guard.InUse(fs.ctx) {
-		if n := fs.nodes.find(id); n != nil {
-			list = append(list, n)
-		}
+// nodeAt makes a node of a path of the view that the kernel may not have asked for yet. It counts a lookup.
+func (fs *FS) nodeAt(path string) *node {
+	fd, err := fs.host.inTree(path, unix.O_PATH)
+	if err != nil {
+		return nil
 	}
-	return append(list, fs.handles.nodes()...)
+	var st syscall.Stat_t
+	if err := fstat(fd, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		unix.Close(fd)
+		return nil
+	}
+	n, _ := fs.nodes.remember(fd, &st, &node{id: rootID}, path)
+	return n
 }
 
 // pathOf is a name of the node relative to the view's root.

@@ -37,10 +37,12 @@ type FS struct {
 	log     *slog.Logger
 	guard   guard.Checker
 	keeper  Keeper
+	host    *Host
 	srv     *fuse.Server
 	region  *state.Region
 	nodes   *nodeTable
 	handles *handleTable
+	locks   *state.Locks
 	intents *state.Intents
 
 	procFd      int // /proc/self/fd
@@ -75,8 +77,8 @@ type operations interface {
 	Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status
 	Flush(cancel <-chan struct{}, input *fuse.FlushIn) fuse.Status
 	Fsync(cancel <-chan struct{}, input *fuse.FsyncIn) fuse.Status
-	Fallocate(cancel <-chan struct{}, input *fuse.FallocateIn) fuse.Status                         // guarded
-	CopyFileRange(cancel <-chan struct{}, input *fuse.CopyFileRangeIn) (uint32, fuse.Status)       // guarded
+	Fallocate(cancel <-chan struct{}, input *fuse.FallocateIn) fuse.Status                                    // guarded
+	CopyFileRange(cancel <-chan struct{}, input *fuse.CopyFileRangeIn) (uint32, fuse.Status)                  // guarded
 	Ioctl(cancel <-chan struct{}, input *fuse.IoctlIn, in []byte, out *fuse.IoctlOut, buf []byte) fuse.Status // guarded: flags
 
 	GetLk(cancel <-chan struct{}, input *fuse.LkIn, out *fuse.LkOut) fuse.Status

@@ -87,15 +87,25 @@ func (t *handleTable) remove(h *handle) {
 	t.records.Remove(h.slot)
 }
 
-// nodes lists the nodes that somebody has open.
-func (t *handleTable) nodes() []*node {
+// openNodes lists the nodes of which files are open.
+func (t *handleTable) openNodes() []*node {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	seen := make(map[*node]bool, len(t.byFH))
 	list := make([]*node, 0, len(t.byFH))
 	for _, h := range t.byFH {
-		list = append(list, h.node)
+		if h.dir == nil && !seen[h.node] {
+			seen[h.node] = true
+			list = append(list, h.node)
+		}
 	}
 	return list
+}
+
+func (t *handleTable) size() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.byFH)
 }
 
 // answer is the handle that a predecessor opened for a request whose answer never arrived.
@@ -111,7 +121,10 @@ func (t *handleTable) answer(unique uint64) *handle {
 // resendBit marks a request that the kernel sends for the second time (FUSE_UNIQUE_RESEND).
 const resendBit = 1 << 63
 
-func handleName(fh uint64) string { return "handle-" + strconv.FormatUint(fh, 16) }
+// handleName and lockName are what the keeper calls descriptors: short, because all names together are one environment
+// string of the successor, and the kernel allows 128 KiB for that.
+func handleName(slot uint32) string { return "h" + strconv.FormatUint(uint64(slot), 36) }
+func lockName(slot uint32) string   { return "l" + strconv.FormatUint(uint64(slot), 36) }
 
 // attach adds a handle to its node; node.mu is held.
 func (n *node) attach(h *handle) {
@@ -119,6 +132,9 @@ func (n *node) attach(h *handle) {
 		n.open = &openState{handles: map[uint64]*handle{}, changed: make(chan struct{})}
 	}
 	n.open.handles[h.fh] = h
+	if h.writable() {
+		n.writers.Add(1)
+	}
 }
 
 // openers lists who has the image open; node.mu is held.
@@ -139,7 +155,7 @@ func (fs *FS) keepDescriptor(h *handle) syscall.Errno {
 		return 0
 	}
 	fs.handles.records.SetKept(h.slot)
-	if err := fs.keeper.Keep(handleName(h.fh), h.fd); err != nil {
+	if err := fs.keeper.Keep(handleName(h.slot), h.fd); err != nil {
 		fs.log.Warn("cannot keep a descriptor for a successor", "error", err)
 		return syscall.ENOLCK
 	}
@@ -157,9 +173,12 @@ func (fs *FS) release(h *handle) {
 	}
 	fs.dropLocks(n, h)
 	delete(n.open.handles, h.fh)
+	if h.writable() {
+		n.writers.Add(-1)
+	}
 	fs.handles.remove(h)
 	if h.kept {
-		fs.keeper.Drop(handleName(h.fh))
+		fs.keeper.Drop(handleName(h.slot))
 	}
 	unix.Close(h.fd)
 	close(n.open.changed)

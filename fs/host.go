@@ -191,17 +191,17 @@ func (w *walker) open(comp string) (walked, error) {
 		return walked{fd: fd, name: comp}, err
 	}
 	if sub, ok := w.host.viewAt(path.Join(w.here(), comp)); ok {
-		fd, err = w.host.inTree(sub)
+		fd, err = w.host.inTree(sub, unix.O_PATH|unix.O_NOFOLLOW)
 		return walked{fd: fd, name: comp, inView: true}, err
 	}
 	fd, err = openPath(cur.fd, comp)
 	return walked{fd: fd, name: comp}, err
 }
 
-// inTree opens the directory of the backing tree that a bind mount of the view shows.
-func (h *Host) inTree(sub string) (int, error) {
+// inTree opens a path relative to the view's root in the backing tree. Symbolic links stay within it.
+func (h *Host) inTree(sub string, flags int) (int, error) {
 	return unix.Openat2(h.tree, path.Join(".", sub), &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW,
+		Flags:   uint64(flags) | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT,
 	})
 }

@@ -1,12 +1,13 @@
 package viewfs
 
 import (
-	"fmt"
 	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"imgward/fs/state"
 )
 
 // Locks are forwarded to the backing file, so that those taken through the view and those taken beside it (by VMs from
@@ -21,10 +22,8 @@ import (
 type lockOwner struct {
 	fd      int
 	pid     uint32
-	handles map[uint64]bool // handles that it has locked through
+	handles map[uint64]uint32 // the handles that it has locked through, and their slots in the lock table
 }
-
-func lockName(node, owner, fh uint64) string { return fmt.Sprintf("lock-%x-%x-%x", node, owner, fh) }
 
 // GetLk tells who stands in the way of a lock.
 func (fs *FS) GetLk(_ <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fuse.Status {
@@ -122,10 +121,12 @@ func (fs *FS) setLock(in *fuse.LkIn) syscall.Errno {
 			return errno(err)
 		}
 	}
+	if in.Lk.Pid != 0 {
+		own.pid = in.Lk.Pid // the kernel gives none with an unlock
+	}
 	if no := fs.lockThrough(n, h, in.Owner, own); no != 0 {
 		return no
 	}
-	own.pid = in.Lk.Pid
 	if in.LkFlags&fuse.LK_FLOCK != 0 {
 		return errno(unix.Flock(own.fd, flockHow(in.Lk.Typ)|unix.LOCK_NB))
 	}
@@ -138,7 +139,7 @@ func (fs *FS) newLockOwner(n *node, h *handle, owner uint64) (*lockOwner, error)
 	if err != nil {
 		return nil, err
 	}
-	own := &lockOwner{fd: fd, handles: map[uint64]bool{}}
+	own := &lockOwner{fd: fd, handles: map[uint64]uint32{}}
 	if n.open.locks == nil {
 		n.open.locks = map[uint64]*lockOwner{}
 	}
@@ -149,14 +150,19 @@ func (fs *FS) newLockOwner(n *node, h *handle, owner uint64) (*lockOwner, error)
 // lockThrough notes that the owner locks through this handle, and gives the keeper the descriptor: it cannot be had
 // again, for the lock is on it.
 func (fs *FS) lockThrough(n *node, h *handle, owner uint64, own *lockOwner) syscall.Errno {
-	if own.handles[h.fh] {
+	if _, ok := own.handles[h.fh]; ok {
 		return 0
 	}
-	if err := fs.keeper.Keep(lockName(n.id, owner, h.fh), own.fd); err != nil {
-		fs.log.Warn("cannot keep a lock for a successor", "error", err)
+	slot, ok := fs.locks.Add(&state.Lock{Node: n.id, Owner: owner, FH: h.fh, PID: own.pid})
+	if !ok {
 		return syscall.ENOLCK
 	}
-	own.handles[h.fh] = true
+	if err := fs.keeper.Keep(lockName(slot), own.fd); err != nil {
+		fs.log.Warn("cannot keep a lock for a successor", "error", err)
+		fs.locks.Remove(slot)
+		return syscall.ENOLCK
+	}
+	own.handles[h.fh] = slot
 	return 0
 }
 
@@ -181,16 +187,21 @@ func (fs *FS) unlockOwner(n *node, owner uint64) {
 // dropLocks drops the locks of the owners that have locked through this handle alone; the node is locked.
 func (fs *FS) dropLocks(n *node, h *handle) {
 	for owner, own := range n.open.locks {
-		if !own.handles[h.fh] {
-			continue
-		}
-		if len(own.handles) == 1 {
+		slot, ok := own.handles[h.fh]
+		switch {
+		case !ok:
+		case len(own.handles) == 1:
 			fs.dropOwner(n, owner, own)
-			continue
+		default:
+			delete(own.handles, h.fh)
+			fs.forgetLock(slot)
 		}
-		delete(own.handles, h.fh)
-		fs.keeper.Drop(lockName(n.id, owner, h.fh))
 	}
+}
+
+func (fs *FS) forgetLock(slot uint32) {
+	fs.locks.Remove(slot)
+	fs.keeper.Drop(lockName(slot))
 }
 
 // dropOwner unlocks first: the keeper has the descriptor too, and closes it a moment later.
@@ -200,8 +211,8 @@ func (fs *FS) dropOwner(n *node, owner uint64, own *lockOwner) {
 	_ = unix.Flock(own.fd, unix.LOCK_UN)
 	unix.Close(own.fd)
 	delete(n.open.locks, owner)
-	for fh := range own.handles {
-		fs.keeper.Drop(lockName(n.id, owner, fh))
+	for _, slot := range own.handles {
+		fs.forgetLock(slot)
 	}
 }
 

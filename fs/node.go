@@ -28,6 +28,8 @@ type node struct {
 	// are one step, so that two writers cannot pass each other. Lock order: mu, then a shard, then the handle table.
 	mu   sync.Mutex
 	open *openState // nil while nothing is open
+	// writers counts the open handles that may write.
+	writers atomic.Int32
 }
 
 const noFd = -1
@@ -252,6 +254,19 @@ func (t *nodeTable) reach(n *node) (int, error) {
 		return -1, syscall.ESTALE
 	}
 	return fd, nil
+}
+
+// all lists the nodes that the kernel knows.
+func (t *nodeTable) all() []*node {
+	t.slotsMu.RLock()
+	defer t.slotsMu.RUnlock()
+	list := make([]*node, 0, len(t.bySlot))
+	for _, n := range t.bySlot {
+		if n != nil {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // size is the number of nodes that the kernel knows, the root included.

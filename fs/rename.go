@@ -57,7 +57,7 @@ func renamed(flags uint32, fromBefore, toBefore, fromNow, toNow uint64) bool {
 	return toNow == fromBefore && fromNow != fromBefore
 }
 
-func (fs *FS) renameVictims(from, to doomed, flags uint32) []victim {
+func (fs *FS) renameVictims(from, to *doomed, flags uint32) []victim {
 	if to.n == from.n || to.n != nil && flags&unix.RENAME_NOREPLACE != 0 {
 		return nil // does nothing, or fails
 	}
@@ -69,14 +69,14 @@ func (fs *FS) renameVictims(from, to doomed, flags uint32) []victim {
 }
 
 // moved notes the new places of nodes that are found by parent and name.
-func (fs *FS) moved(from, to doomed, flags uint32) {
+func (fs *FS) moved(from, to *doomed, flags uint32) {
 	fs.nodes.moved(from.n, to.place)
 	if flags&unix.RENAME_EXCHANGE != 0 && to.n != nil {
 		fs.nodes.moved(to.n, from.place)
 	}
 }
 
-func (d doomed) ino() uint64 {
+func (d *doomed) ino() uint64 {
 	if d.n == nil {
 		return 0
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // newFS builds the tables from the state.
-func newFS(ctx context.Context, c *Config, tree *os.File, region *state.Region, checker guard.Checker) (*FS, error) {
+func newFS(ctx context.Context, c *Config, tree *os.File, region *state.Region, host *Host, checker guard.Checker) (*FS, error) {
 	procFd, err := unix.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /proc/self/fd: %w (is /proc mounted?)", err)
@@ -32,6 +32,7 @@ func newFS(ctx context.Context, c *Config, tree *os.File, region *state.Region, 
 		log:           c.Log,
 		guard:         checker,
 		keeper:        c.Keeper,
+		host:          host,
 		region:        region,
 		procFd:        procFd,
 		intents:       state.NewIntents(region),
@@ -145,7 +146,7 @@ func (fs *FS) reopenHandle(h *handle, kept map[string]*os.File) {
 	if h.mode&state.ModeDir != 0 {
 		h.dir = &dirStream{dev: h.node.key.Dev}
 	}
-	if f := kept[handleName(h.fh)]; f != nil {
+	if f := kept[handleName(h.slot)]; f != nil {
 		h.fd = int(f.Fd())
 		return
 	}
@@ -167,27 +168,27 @@ func (fs *FS) reopenHandle(h *handle, kept map[string]*os.File) {
 }
 
 func (fs *FS) restoreLocks(kept map[string]*os.File) {
-	for name, f := range kept {
-		var nodeID, owner, fh uint64
-		if _, err := fmt.Sscanf(name, "lock-%x-%x-%x", &nodeID, &owner, &fh); err != nil {
-			continue
-		}
-		h, no := fs.handles.get(fh)
-		if no != 0 || h.node.id != nodeID || h.node.open == nil {
-			fs.keeper.Drop(name) // the handle went, the worker died before it said so
-			f.Close()
-			continue
+	var stale []uint32
+	fs.locks = state.NewLocks(fs.region, func(slot uint32, rec *state.Lock) {
+		f := kept[lockName(slot)]
+		h, no := fs.handles.get(rec.FH)
+		if f == nil || no != 0 || h.node.id != rec.Node || h.node.open == nil {
+			// The worker died between the record and the descriptor, or the handle and its locks.
+			stale = append(stale, slot)
+			return
 		}
 		o := h.node.open
 		if o.locks == nil {
 			o.locks = map[uint64]*lockOwner{}
 		}
-		if own := o.locks[owner]; own != nil {
-			own.handles[fh] = true
-			f.Close()
-			continue
+		if own := o.locks[rec.Owner]; own != nil {
+			own.handles[rec.FH] = slot
+			return
 		}
-		o.locks[owner] = &lockOwner{fd: int(f.Fd()), pid: uint32(h.opener.PID), handles: map[uint64]bool{fh: true}}
+		o.locks[rec.Owner] = &lockOwner{fd: int(f.Fd()), pid: rec.PID, handles: map[uint64]uint32{rec.FH: slot}}
+	})
+	for _, slot := range stale {
+		fs.forgetLock(slot)
 	}
 }
 

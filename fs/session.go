@@ -29,8 +29,6 @@ type Config struct {
 	Keeper Keeper
 	// Kept are the descriptors that a predecessor left with the keeper; empty for a new mount.
 	Kept map[string]*os.File
-	// Died is when the predecessor ended, if the keeper knows.
-	Died time.Time
 	// NewGuard makes the guard, with the way to the files that evidence names.
 	NewGuard func(guard.Host) (guard.Checker, error)
 }
@@ -42,6 +40,8 @@ type Session struct {
 	Tree *os.File
 	srv  *fuse.Server
 	log  *slog.Logger
+
+	mountpoint string
 }
 
 // Start mounts a view, or takes over one whose worker has gone. When it returns, the view can be used as soon as Serve
@@ -119,11 +119,11 @@ func newSession(ctx context.Context, c *Config, tree *os.File, region *state.Reg
 	if err != nil {
 		return nil, fmt.Errorf("start the guard: %w", err)
 	}
-	fs, err := newFS(ctx, c, tree, region, checker)
+	fs, err := newFS(ctx, c, tree, region, host, checker)
 	if err != nil {
 		return nil, err
 	}
-	return &Session{FS: fs, Dev: region.Device(), Tree: tree, log: c.Log}, nil
+	return &Session{FS: fs, Dev: region.Device(), Tree: tree, log: c.Log, mountpoint: c.Mountpoint}, nil
 }
 
 // connect makes the go-fuse server. go-fuse reads INIT from the descriptor that it is given; the kernel sends INIT once
@@ -199,4 +199,17 @@ func raiseFileLimit(log *slog.Logger) uint64 {
 		}
 	}
 	return want.Cur
+}
+
+// End unmounts the view, if nobody holds files through it. EBUSY: somebody does. The mount is told by its device, not by
+// its path alone: what stands there by now may be a successor's.
+func (s *Session) End() error {
+	m, err := MountAt(s.mountpoint)
+	if err != nil {
+		return err
+	}
+	if m == nil || Device(m) != s.Dev {
+		return nil
+	}
+	return unix.Unmount(s.mountpoint, 0)
 }

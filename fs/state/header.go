@@ -31,13 +31,13 @@ func (r *Region) Init() []byte {
 // Generation counts the workers that have served this view; the first is 1.
 func (r *Region) Generation() uint64 { return r.load(hGeneration) }
 
-// BeginServing says that a new worker serves now, and how long nobody did.
-func (r *Region) BeginServing(now time.Time) (pause time.Duration) {
+// BeginServing says that a new worker serves now, and how long nobody did, if it is known when the last one died.
+func (r *Region) BeginServing(now, died time.Time) (pause time.Duration) {
 	if r.load(hStarted) == 0 {
 		r.store(hStarted, uint64(now.UnixNano()))
 	}
-	if last := r.load(hAlive); last != 0 {
-		pause = now.Sub(time.Unix(0, int64(last)))
+	if !died.IsZero() {
+		pause = now.Sub(died)
 		r.store(hLastPause, uint64(pause))
 	}
 	r.store(hServing, uint64(now.UnixNano()))
@@ -45,8 +45,11 @@ func (r *Region) BeginServing(now time.Time) (pause time.Duration) {
 	return pause
 }
 
-// Died notes when a worker ended; the keeper does, so that the pause can be told.
-func (r *Region) Died(at time.Time) { r.store(hAlive, uint64(at.UnixNano())) }
+// SetDevice remembers the view's st_dev, and Device tells it.
+func (r *Region) SetDevice(dev uint64) { r.store(hDevice, dev) }
+
+// Device is the view's st_dev.
+func (r *Region) Device() uint64 { return r.load(hDevice) }
 
 // Times are when the view was mounted, when the present worker began to serve, and the last pause between two workers.
 func (r *Region) Times() (mounted, serving time.Time, lastPause time.Duration) {
@@ -67,7 +70,7 @@ func (r *Region) RaiseBackingID(id int32) {
 		if uint64(id) <= cur {
 			return
 		}
-		r.store(hMaxBacking, uint64(id))
+		r.cas(hMaxBacking, cur, uint64(id))
 	}
 }
 

@@ -35,19 +35,22 @@ const (
 	maxNodes   = 4 << 20
 	maxNames   = 256 << 10
 	maxHandles = 1 << 20
+	maxLocks   = 256 << 10
 	maxIntents = 16 << 10
 	initBytes  = 512
 
 	nodeSize   = 16 * word
 	nameSize   = 40 * word
 	handleSize = 8 * word
+	lockSize   = 8 * word
 	intentSize = 16 * word
 
 	headerSize = 4096
 	nodesAt    = headerSize
 	namesAt    = nodesAt + maxNodes*nodeSize
 	handlesAt  = namesAt + maxNames*nameSize
-	intentsAt  = handlesAt + maxHandles*handleSize
+	locksAt    = handlesAt + maxHandles*handleSize
+	intentsAt  = locksAt + maxLocks*lockSize
 	totalSize  = intentsAt + maxIntents*intentSize
 )
 
@@ -62,11 +65,12 @@ const (
 	hNamesHigh  = 6 * word
 	hHandlesHi  = 7 * word
 	hMaxBacking = 8 * word
+	hLocksHigh  = 14 * word
 	hStarted    = 9 * word
 	hServing    = 10 * word
 	hLastPause  = 11 * word
 	hRefusals   = 12 * word
-	hAlive      = 13 * word
+	hDevice     = 13 * word
 	hInitLen    = 64 * word // crc<<32 | length; written after the bytes
 	hInit       = 65 * word
 )
@@ -175,6 +179,10 @@ func (r *Region) store(off int, v uint64) {
 	if r.stored != nil {
 		r.stored()
 	}
+}
+
+func (r *Region) cas(off int, old, v uint64) bool {
+	return atomic.CompareAndSwapUint64(r.at(off), old, v)
 }
 
 func (r *Region) add(off int, d uint64) uint64 { return atomic.AddUint64(r.at(off), d) }

@@ -1,0 +1,70 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+)
+
+// Client asks a view's daemon.
+type Client struct {
+	mountpoint string
+	http       http.Client
+}
+
+// Dial makes a Client for a view. It connects at the first question.
+func Dial(mountpoint string) *Client {
+	c := &Client{mountpoint: mountpoint}
+	c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", Socket(mountpoint))
+	}}
+	return c
+}
+
+// Get asks, and calls each with every line of the answer, until it ends. The error of each ends it.
+func (c *Client) Get(ctx context.Context, endpoint string, query url.Values, each func(line []byte) error) error {
+	u := url.URL{Scheme: "http", Host: "imgward", Path: "/v1/" + endpoint, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the daemon of %s: %w", c.mountpoint, unwrapURL(err))
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return answerError(res.Body)
+	}
+	lines := bufio.NewScanner(res.Body)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		if err := each(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+func answerError(body io.Reader) error {
+	var e Error
+	if err := json.NewDecoder(body).Decode(&e); err != nil || e.Message == "" {
+		return errors.New("the daemon gave an answer that is not understood; is it another version?")
+	}
+	return errors.New(e.Message)
+}
+
+func unwrapURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"imgward/cmd/imgward/control"
+	viewfs "imgward/fs"
+)
+
+// mountFlags are the options of mount as they are typed; they are handed on to the keeper and the worker unchanged.
+type mountFlags struct {
+	foreground bool
+	options    []string
+	backing    string
+	logFile    string
+}
+
+func newMount() *cobra.Command {
+	var f mountFlags
+	c := &cobra.Command{
+		Use:   "mount [-f] [-o OPTIONS] [--backing DIR] DIR",
+		Short: "Protect a directory in place, or show another one there",
+		Long: `Mount the view over DIR, so that all tools go through it, and keep it mounted
+in the background. With --backing, DIR shows another directory instead.
+
+OPTIONS are separated by commas: nopassthrough (do not let the kernel pass
+reads and writes through), policy=FILE, and mount(8)'s own (ro, nosuid, …);
+by default the view has the mount flags of what it shows.
+` + exitHelp,
+		Example: `  imgward mount /var/lib/libvirt/images
+  imgward mount --backing /srv/images /mnt/images
+  imgward mount -o ro,nosuid /srv/templates`,
+		Args: exactly(1),
+		RunE: func(_ *cobra.Command, args []string) error { return f.run(args[0]) },
+	}
+	f.define(c)
+	c.Flags().BoolVarP(&f.foreground, "foreground", "f", false, "stay in the foreground")
+	return c
+}
+
+func (f *mountFlags) define(c *cobra.Command) {
+	c.Flags().StringSliceVarP(&f.options, "options", "o", nil, "mount `OPTIONS`")
+	c.Flags().StringVar(&f.backing, "backing", "", "the `DIR`ectory to show (default: the mountpoint itself)")
+	c.Flags().StringVar(&f.logFile, "log", "", "append the log to `FILE` (default: the journal, or "+defaultLog+")")
+}
+
+// args are the flags as arguments again.
+func (f *mountFlags) args(mountpoint string) []string {
+	args := []string{"--backing", f.backing, "--log", f.logFile}
+	for _, o := range f.options {
+		args = append(args, "-o", o)
+	}
+	return append(args, "--", mountpoint)
+}
+
+// viewOptions turns the flags into the view's options. The mountpoint must have been made absolute.
+func (f *mountFlags) viewOptions(mountpoint string) (o viewfs.Options, policy string, err error) {
+	o = viewfs.Options{Mountpoint: mountpoint, Backing: f.backing, Passthrough: true}
+	for _, opt := range f.options {
+		name, value, _ := strings.Cut(opt, "=")
+		switch {
+		case name == "":
+		case name == "nopassthrough":
+			o.Passthrough = false
+		case name == "policy":
+			policy = value
+		case viewfs.KnownFlag(name):
+			o.Flags = append(o.Flags, name)
+		case name == "defaults" || name == "auto" || name == "noauto" || name == "nofail" || name == "_netdev" ||
+			name == "user" || strings.HasPrefix(name, "x-"):
+			// mount(8) and systemd keep these to themselves
+		default:
+			return o, "", usageError{fmt.Errorf("unknown mount option %q", opt)}
+		}
+	}
+	return o, policy, nil
+}
+
+func (f *mountFlags) run(dir string) error {
+	if os.Geteuid() != 0 {
+		return errors.New("only root can mount a view: the image directory is root's")
+	}
+	mountpoint, err := resolve(dir)
+	if err != nil {
+		return err
+	}
+	if f.backing == "" {
+		f.backing = mountpoint
+	} else if f.backing, err = resolve(f.backing); err != nil {
+		return err
+	}
+	o, _, err := f.viewOptions(mountpoint)
+	if err != nil {
+		return err
+	}
+	if err := viewfs.CheckTarget(&o); err != nil {
+		return err
+	}
+	if f.foreground && os.Getenv("NOTIFY_SOCKET") != "" {
+		return runWorker(f, mountpoint) // systemd keeps
+	}
+	if f.foreground {
+		return runKeeper(f, mountpoint, nil)
+	}
+	return f.daemonise(mountpoint)
+}
+
+// resolve makes a path absolute and free of symbolic links. A dead mount there is named as one.
+func resolve(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	path, err := filepath.EvalSymlinks(abs)
+	if errors.Is(err, syscall.ENOTCONN) {
+		return "", fmt.Errorf("%s %w (umount -l %s, then try again)", dir, viewfs.ErrStale, dir)
+	}
+	return path, err
+}
+
+// daemonise starts the keeper and waits until the view serves. Until then the daemon's words come to this terminal.
+func (f *mountFlags) daemonise(mountpoint string) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd := exec.Command("/proc/self/exe", append([]string{"keeper"}, f.args(mountpoint)...)...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	w.Close()
+	answer, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Errorf("wait for the daemon: %w", err)
+	}
+	if string(answer) == readyWord {
+		return nil
+	}
+	_ = cmd.Wait()
+	return errQuiet // the daemon has said why
+}
+
+// readyWord is what the keeper writes to its starter once the view serves.
+const readyWord = "ready\n"
+
+func newUmount() *cobra.Command {
+	var lazy bool
+	c := &cobra.Command{
+		Use:   "umount [--lazy] DIR",
+		Short: "End a view",
+		Long: `End the view on DIR. While anybody holds files through it, it is refused and
+says who; --lazy takes the view away from the name space all the same, and
+serves those who hold files until they let go. New opens then go to the bare
+directory, unprotected.
+` + exitHelp,
+		Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return umount(cmd, args[0], lazy) },
+	}
+	c.Flags().BoolVar(&lazy, "lazy", false, "take it away now; serve present holders to their end")
+	return c
+}
+
+func umount(cmd *cobra.Command, dir string, lazy bool) error {
+	mountpoint, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if p, err := filepath.EvalSymlinks(mountpoint); err == nil {
+		mountpoint = p
+	}
+	m, err := viewfs.MountAt(mountpoint)
+	if err != nil {
+		return err
+	}
+	if m == nil || m.FSType != viewfs.FSType {
+		return fmt.Errorf("%s is not an imgward view", mountpoint)
+	}
+	if lazy {
+		return unix.Unmount(mountpoint, unix.MNT_DETACH)
+	}
+	held, err := holders(cmd.Context(), mountpoint)
+	if err != nil {
+		return fmt.Errorf("%w; umount --lazy ends it without asking", err)
+	}
+	if len(held) == 0 {
+		err = unix.Unmount(mountpoint, 0)
+		if err == nil {
+			return control.WaitGone(cmd.Context(), mountpoint)
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("umount %s: %w", mountpoint, err)
+		}
+		held = busy(mountpoint)
+	}
+	for _, h := range held {
+		fmt.Fprintf(os.Stderr, "  %s\n", h)
+	}
+	return fmt.Errorf("%s is %w: end those first", mountpoint, errInUse)
+}

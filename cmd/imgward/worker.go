@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"imgward/cmd/imgward/control"
+	viewfs "imgward/fs"
+	"imgward/fs/keeper"
+	"imgward/guard"
+)
+
+// newWorker is the daemon's serving half. It may die at any moment; its keeper starts the next.
+func newWorker() *cobra.Command {
+	var f mountFlags
+	c := &cobra.Command{
+		Use:    "worker DIR",
+		Hidden: true,
+		Args:   exactly(1),
+		RunE:   func(_ *cobra.Command, args []string) error { return runWorker(&f, args[0]) },
+	}
+	f.define(c)
+	return c
+}
+
+// worker serves one view.
+type worker struct {
+	mountpoint string
+	flags      *mountFlags
+	log        *slog.Logger
+	keeper     *keeper.Client
+	guard      *guard.Guard
+	session    *viewfs.Session
+	keeperPID  int
+	orphaned   atomic.Bool
+}
+
+// keptControl is the listening control socket: questions wait there while no worker serves.
+const keptControl = "control"
+
+func runWorker(f *mountFlags, mountpoint string) error {
+	kept, err := keeper.Kept()
+	if err != nil {
+		return err
+	}
+	client, err := keeper.Connect()
+	if err != nil {
+		return fmt.Errorf("%w (use imgward mount)", err)
+	}
+	log, logFile, err := openLog(f.logFile, f.foreground)
+	if err != nil {
+		return err
+	}
+	w := &worker{mountpoint: mountpoint, flags: f, log: log, keeper: client, keeperPID: os.Getppid()}
+	listener, err := w.listen(kept)
+	if err != nil {
+		return err
+	}
+	if err := w.start(kept); err != nil {
+		return err
+	}
+	defer w.guard.Close()
+	go w.control(listener)
+	go w.signals()
+	go w.watchKeeper()
+	if err := client.Notify("READY=1", "STATUS=protecting "+mountpoint); err != nil {
+		return fmt.Errorf("tell the keeper: %w", err)
+	}
+	if !f.foreground {
+		detach(log, logFile)
+	}
+	w.session.Serve(diedAt())
+	return errors.Join(w.keeper.Notify("STOPPING=1"), listener.Close())
+}
+
+func diedAt() time.Time {
+	ns, err := strconv.ParseInt(os.Getenv(keeper.DiedEnv), 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(0, ns)
+}
+
+// listen makes the control socket, or takes over the predecessor's.
+func (w *worker) listen(kept map[string]*os.File) (*net.UnixListener, error) {
+	if f := kept[keptControl]; f != nil {
+		l, err := net.FileListener(f)
+		if err != nil {
+			return nil, fmt.Errorf("take over the control socket: %w", err)
+		}
+		return l.(*net.UnixListener), nil
+	}
+	l, err := control.Listen(control.Socket(w.mountpoint))
+	if err != nil {
+		return nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	f, err := l.File()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return l, w.keeper.Keep(keptControl, int(f.Fd()))
+}
+
+func (w *worker) start(kept map[string]*os.File) (err error) {
+	o, _, err := w.flags.viewOptions(w.mountpoint)
+	if err != nil {
+		return err
+	}
+	w.session, err = viewfs.Start(context.Background(), &viewfs.Config{
+		Options: o,
+		Log:     w.log,
+		Keeper:  w.keeper,
+		Kept:    kept,
+		NewGuard: func(host guard.Host) (guard.Checker, error) {
+			w.guard, err = guard.New(guard.Config{Host: host, Log: w.log, ViewRoot: w.mountpoint})
+			return w.guard, err
+		},
+	})
+	return err
+}
+
+func (w *worker) control(l *net.UnixListener) {
+	s := &control.Server{
+		Mountpoint: w.mountpoint,
+		Backing:    w.flags.backing,
+		Version:    version,
+		KeeperPID:  w.keeperPID,
+		FS:         w.session.FS,
+		Events:     w.events,
+		Warnings:   w.warnings,
+	}
+	if err := s.Serve(l); err != nil {
+		w.log.Error("the control socket has failed", "error", err)
+	}
+}
+
+// warnings is what `imgward status` adds.
+func (w *worker) warnings() []string {
+	var list []string
+	if w.orphaned.Load() {
+		list = append(list, "the keeper is gone: the view would not survive the death of its daemon")
+	}
+	return list
+}
+
+// watchKeeper notices when the keeper dies. The worker goes on serving.
+func (w *worker) watchKeeper() {
+	for range time.Tick(time.Second) {
+		if os.Getppid() != w.keeperPID {
+			w.orphaned.Store(true)
+			w.log.Warn("the keeper is gone; this view is no longer protected against the death of its daemon", "pid", w.keeperPID)
+			return
+		}
+	}
+}
+
+// signals: SIGTERM ends the view if nobody holds files through it, else says who does.
+func (w *worker) signals() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	signal.Ignore(os.Interrupt, syscall.SIGHUP, syscall.SIGPIPE)
+	for range c {
+		if err := w.session.End(); err != nil {
+			w.log.Warn("asked to end, but the view is in use; it stays", "error", err)
+		}
+	}
+}
+
+// events adapts the guard's event stream.
+func (w *worker) events(follow bool) (past []any, next <-chan any, stop func()) {
+	return nil, nil, func() {}
+}

@@ -1,0 +1,171 @@
+package viewfs
+
+import (
+	"context"
+	"os"
+	"sort"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"imgward/guard"
+)
+
+// Image is an image in use, as `imgward status` shows it.
+type Image struct {
+	Path string // relative to the view
+	ID   guard.ID
+	Uses []guard.Use
+}
+
+// Stats are figures about a view.
+type Stats struct {
+	Generation  uint64 // workers so far, the present one included
+	Mounted     time.Time
+	Serving     time.Time
+	LastPause   time.Duration
+	Refusals    uint64
+	Nodes       int
+	Handles     int
+	Descriptors int64 // kept open for nodes
+	// Passed and Daemon count open files by how their data travels.
+	Passed, Daemon int
+}
+
+// Stats reads the figures.
+func (fs *FS) Stats() Stats {
+	var s Stats
+	s.Mounted, s.Serving, s.LastPause = fs.region.Times()
+	s.Generation, s.Refusals = fs.region.Generation(), fs.region.Refusals()
+	s.Nodes, s.Descriptors = fs.nodes.size(), fs.nodes.fds.Load()
+	open := fs.handles.openNodes()
+	s.Handles = fs.handles.size()
+	for _, n := range open {
+		n.mu.Lock()
+		switch {
+		case n.open == nil:
+		case n.open.backing != 0:
+			s.Passed++
+		default:
+			s.Daemon++
+		}
+		n.mu.Unlock()
+	}
+	return s
+}
+
+// Images lists the images of the view that are in use, by path.
+func (fs *FS) Images(ctx context.Context) []Image {
+	byID := map[guard.ID]*Image{}
+	for id, uses := range fs.guard.InUse(ctx) {
+		if path, ok := fs.locate(id, uses); ok {
+			byID[id] = &Image{Path: path, ID: id, Uses: uses}
+		}
+	}
+	for _, n := range fs.handles.openNodes() {
+		if uses := fs.Uses(ctx, n.key); len(uses) > 0 {
+			byID[n.key] = &Image{Path: fs.pathOf(n), ID: n.key, Uses: uses}
+		}
+	}
+	list := make([]Image, 0, len(byID))
+	for _, img := range byID {
+		list = append(list, *img)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Path < list[j].Path })
+	return list
+}
+
+// locate finds a path in the view of an image that evidence names; false if it is not in the view.
+func (fs *FS) locate(id guard.ID, uses []guard.Use) (string, bool) {
+	if n := fs.nodes.find(id); n != nil {
+		return fs.pathOf(n), true
+	}
+	for _, u := range uses {
+		if fd, inView, err := fs.host.walk(u.Path); err == nil {
+			path := fs.relative(fd)
+			unix.Close(fd)
+			if inView {
+				return path, true
+			}
+		}
+	}
+	return "", false
+}
+
+// Uses tells who uses an image of the view, by all evidence, the view's own handles included.
+func (fs *FS) Uses(ctx context.Context, id guard.ID) []guard.Use {
+	v := fs.Check(ctx, id, "", guard.OpTruncate, guard.Process{})
+	return v.Uses
+}
+
+// Check asks the guard whether an operation by a process would be allowed. It changes nothing.
+func (fs *FS) Check(ctx context.Context, id guard.ID, path string, op guard.Op, by guard.Process) guard.Verdict {
+	r := &guard.Request{
+		Op:    op,
+		Image: id,
+		TID:   by.PID,
+		UID:   by.UID,
+		Path:  func() string { return path },
+	}
+	if n := fs.nodes.find(id); n != nil {
+		n.mu.Lock()
+		r.Openers = n.openers()
+		n.mu.Unlock()
+		r.Open = func() (*os.File, error) { return fs.openBeside(n) }
+		if path == "" {
+			r.Path = func() string { return fs.pathOf(n) }
+		}
+	} else if path != "" {
+		r.Open = func() (*os.File, error) { return fs.openPathBeside(path) }
+	}
+	return fs.guard.Check(ctx, r)
+}
+
+// Resolve finds the inode behind a path relative to the view, symbolic links followed within it.
+func (fs *FS) Resolve(path string) (guard.ID, uint32, error) {
+	fd, err := fs.host.inTree(path, unix.O_PATH)
+	if err != nil {
+		return guard.ID{}, 0, &os.PathError{Op: "lookup", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st syscall.Stat_t
+	if err := fstat(fd, &st); err != nil {
+		return guard.ID{}, 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return guard.ID{Dev: st.Dev, Ino: st.Ino}, st.Mode & syscall.S_IFMT, nil
+}
+
+func (fs *FS) openPathBeside(path string) (*os.File, error) {
+	fd, err := fs.host.inTree(path, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// Holder is a process that has files of the view open.
+type Holder struct {
+	guard.Process
+	Path  string
+	Write bool
+}
+
+// Holders lists who has files of the view open, one entry for each process and file.
+func (fs *FS) Holders() []Holder {
+	var list []Holder
+	for _, n := range fs.handles.openNodes() {
+		path := fs.pathOf(n)
+		n.mu.Lock()
+		openers := n.openers()
+		n.mu.Unlock()
+		for _, o := range openers {
+			p := fs.guard.Classify(o.PID, o.UID)
+			if p.Start != o.Start && o.Start != 0 {
+				p = o.Process
+			}
+			list = append(list, Holder{Process: p, Path: path, Write: o.Write})
+		}
+	}
+	return list
+}
