@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ var runnerOps = map[string]func(*runner, script.Step) (string, error){
 	"stamp":    (*runner).stamp,
 	"moved":    (*runner).moved,
 	"kept":     (*runner).kept,
+	"born":     (*runner).born,
 	"inode":    (*runner).rememberInode,
 	"isinode":  (*runner).isInode,
 	"readonly": (*runner).readOnly,
@@ -52,8 +54,11 @@ func (r *runner) timesOf(who, what string) (times, error) {
 	return t, nil
 }
 
-// parseTime reads "seconds.nanoseconds", as lstat prints it.
+// parseTime reads "seconds.nanoseconds", as lstat prints it, or "none" where a file system keeps no birth time.
 func parseTime(text string) (time.Time, error) {
+	if text == "none" {
+		return time.Time{}, nil
+	}
 	var sec, nsec int64
 	if _, err := fmt.Sscanf(text, "%d.%d", &sec, &nsec); err != nil {
 		return time.Time{}, fmt.Errorf("time %q: %w", text, err)
@@ -119,6 +124,26 @@ func (r *runner) compareTimes(s script.Step, good func(before, now time.Time) bo
 	return "ok", nil
 }
 
+// born: FILE asserts that its birth time is known, and is that of the file below the view.
+func (r *runner) born(s script.Step) (string, error) {
+	shown, err := r.timesOf(s.Who, s.Args[0])
+	if err != nil || shown["btime"].IsZero() {
+		return "fault: no birth time", err
+	}
+	if r.place.backing == "" {
+		return "ok", nil
+	}
+	var real unix.Statx_t
+	path := filepath.Join(r.place.backing, "case", s.Args[0])
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME, &real); err != nil {
+		return "", err
+	}
+	if !shown["btime"].Equal(time.Unix(real.Btime.Sec, int64(real.Btime.Nsec))) {
+		return fmt.Sprintf("fault: shown as born at %v", shown["btime"]), nil
+	}
+	return "ok", nil
+}
+
 // rememberInode: "inode NAME PATH" keeps an inode number, which "isinode NAME PATH" compares with.
 func (r *runner) rememberInode(s script.Step) (string, error) {
 	reply, err := r.do(s.Who, agent.Request{Op: "lstat", Args: []string{s.Args[1], "ino"}})
@@ -136,7 +161,8 @@ func (r *runner) isInode(s script.Step) (string, error) {
 
 // readOnly: "readonly on" and "readonly off" remount the file system at the bottom.
 func (r *runner) readOnly(s script.Step) (string, error) {
-	return "ok", r.place.scratch.ReadOnly(s.Args[0] == "on")
+	r.frozen = s.Args[0] == "on"
+	return "ok", r.place.scratch.ReadOnly(r.frozen)
 }
 
 // kill ends the agent of the step's "@" with SIGKILL.

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,6 +28,8 @@ type runner struct {
 	caseDir string
 	// broken is set when a case left the place in a state that no other can start from.
 	broken bool
+	// frozen is set while the file system is read-only.
+	frozen bool
 
 	cases, variants, checks int
 }
@@ -54,7 +57,7 @@ func (r *runner) lacks(need string) string {
 			return "is about what a view does not pass on"
 		}
 		return ""
-	case "ext4", "xfs", "btrfs", "ext4|xfs", "xfs|btrfs":
+	case "ext4", "xfs", "btrfs", "ext4|xfs", "ext4|btrfs", "xfs|btrfs":
 		if !slices.Contains(strings.Split(need, "|"), r.place.fstype) {
 			return "needs " + need + " at the bottom"
 		}
@@ -88,8 +91,12 @@ func (r *runner) runVariant(t *testing.T, v script.Variant) {
 func (r *runner) runStep(t *testing.T, s script.Step, bindings string) bool {
 	r.checks++
 	got, err := r.perform(s)
-	if err != nil {
+	var lost lostAgent
+	switch {
+	case errors.As(err, &lost):
 		r.abandon(t, fmt.Errorf("%s [%s]: %w", s, bindings, err))
+	case err != nil:
+		got = err.Error()
 	}
 	if matches(got, s.Want) {
 		return true
@@ -125,8 +132,15 @@ func (r *runner) do(who string, req agent.Request) (agent.Reply, error) {
 	if err != nil {
 		return agent.Reply{}, err
 	}
-	return a.Do(req, hangLimit)
+	reply, err := a.Do(req, hangLimit)
+	if err != nil {
+		err = lostAgent{err}
+	}
+	return reply, err
 }
+
+// lostAgent is an agent that died or hangs.
+type lostAgent struct{ error }
 
 // agent gives the process for "uid:gid,groups/letter", started on first use and in the case's directory.
 func (r *runner) agent(who string) (*agent.Client, error) {
@@ -163,6 +177,11 @@ func (r *runner) tidy(t *testing.T) {
 			if _, err := a.Do(req, hangLimit); err != nil {
 				r.abandon(t, err)
 			}
+		}
+	}
+	if r.frozen {
+		if _, err := r.readOnly(script.Step{Args: []string{"off"}}); err != nil {
+			r.abandon(t, err)
 		}
 	}
 	if err := removeAll(r.caseDir); err != nil {
