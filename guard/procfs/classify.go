@@ -2,7 +2,6 @@ package procfs
 
 import (
 	"errors"
-	"sync"
 	"time"
 )
 
@@ -14,6 +13,7 @@ const (
 	Outsider Kind = iota
 	VMM
 	Manager
+	Trusted
 )
 
 // Process is a process at one moment of its life.
@@ -26,26 +26,18 @@ type Process struct {
 	Kind  Kind
 }
 
-// Classifier tells what a thread's process is, by the executables that count as VMMs and as managers.
+// Classifier tells what a thread's process is, by the executables that count as VMMs and as managers. The fields are
+// not changed once it is in use.
 type Classifier struct {
 	FS       FS
-	VMMs     []string // globs of absolute paths
-	Managers []string // globs of absolute paths
+	VMMs     []string // globs of absolute paths, here and below
+	Managers []string
+	Trusted  []string
+	// TrustedCgroups are globs of control groups ("/system.slice/backup.service"); the groups below one belong to it.
+	TrustedCgroups []string
 
-	mu    sync.Mutex
-	known map[int]sighting // by thread id
+	seen sightings
 }
-
-// sighting is what was found out about a thread, with what must still be true for it to hold.
-type sighting struct {
-	start uint64 // of the thread: a recycled thread id has another
-	exe   Exe    // exec(2) keeps pid and start time and changes this
-	proc  Process
-	seen  time.Time
-}
-
-// maxSightings bounds the cache: a shell script that forks without end must not grow it.
-const maxSightings = 4096
 
 // maxAncestors bounds the walk to the root of the process tree, which may change while it is walked.
 const maxAncestors = 64
@@ -53,8 +45,25 @@ const maxAncestors = 64
 // ErrGone means that there is no such process, or none any more.
 var ErrGone = errors.New("procfs: no such process")
 
-// Classify resolves a thread id to its process. The error is ErrGone where there is none.
+// Recent is Classify for keeping books: who opened a file. For a thread that was looked at less than a second ago the
+// answer comes from memory, so a program that the process has executed since is not noticed.
+func (c *Classifier) Recent(tid int) (Process, error) {
+	if s, ok := c.seen.get(tid); ok && s.recent(time.Now()) {
+		return s.proc, nil
+	}
+	return c.Classify(tid)
+}
+
+// Classify resolves a thread id to its process, as it is now. The error is ErrGone where there is none.
+//
+// A thread that was looked at a moment ago is only asked what it executes now, which is one system call: exec(2) keeps
+// pid and start time, and a thread id does not come round again within a second.
 func (c *Classifier) Classify(tid int) (Process, error) {
+	s, known := c.seen.get(tid)
+	now := time.Now()
+	if known && s.recent(now) && c.FS.executes(tid, s.exe) {
+		return s.proc, nil
+	}
 	stat, err := c.FS.Stat(tid)
 	if err != nil || stat.Gone() {
 		return Process{}, ErrGone
@@ -63,18 +72,16 @@ func (c *Classifier) Classify(tid int) (Process, error) {
 	if err != nil { // a kernel thread, or a process that is just ending
 		exe = Exe{}
 	}
-	c.mu.Lock()
-	s, ok := c.known[tid]
-	c.mu.Unlock()
-	if ok && s.start == stat.Start && s.exe == exe {
-		return s.proc, nil
+	if !known || s.start != stat.Start || s.exe != exe {
+		p, err := c.identify(tid, exe)
+		if err != nil {
+			return Process{}, err
+		}
+		s = sighting{start: stat.Start, exe: exe, proc: p}
 	}
-	p, err := c.identify(tid, exe)
-	if err != nil {
-		return Process{}, err
-	}
-	c.remember(tid, sighting{start: stat.Start, exe: exe, proc: p, seen: time.Now()})
-	return p, nil
+	s.at = now
+	c.seen.put(tid, s)
+	return s.proc, nil
 }
 
 func (c *Classifier) identify(tid int, exe Exe) (Process, error) {
@@ -92,6 +99,8 @@ func (c *Classifier) identify(tid int, exe Exe) (Process, error) {
 		p.Kind = VMM
 	case exe.Matches(c.Managers), c.hasManagerAbove(status.PPID):
 		p.Kind = Manager
+	case exe.Matches(c.Trusted), c.FS.inCgroup(tid, c.TrustedCgroups):
+		p.Kind = Trusted
 	}
 	return p, nil
 }
@@ -117,30 +126,4 @@ func (c *Classifier) hasManagerAbove(pid int) bool {
 		pid = stat.PPID
 	}
 	return false
-}
-
-func (c *Classifier) remember(tid int, s sighting) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.known == nil {
-		c.known = make(map[int]sighting)
-	}
-	if len(c.known) >= maxSightings {
-		c.forgetOlderHalf()
-	}
-	c.known[tid] = s
-}
-
-// forgetOlderHalf drops what was seen longest ago, by the mean age, which needs no sorting.
-func (c *Classifier) forgetOlderHalf() {
-	now, total := time.Now(), time.Duration(0)
-	for _, s := range c.known {
-		total += now.Sub(s.seen)
-	}
-	mean := total / time.Duration(len(c.known))
-	for tid, s := range c.known {
-		if now.Sub(s.seen) >= mean {
-			delete(c.known, tid)
-		}
-	}
 }

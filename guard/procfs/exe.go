@@ -36,6 +36,14 @@ func (f FS) Exe(id int) (Exe, error) {
 	return Exe{Path: path, Dev: st.Dev, Ino: st.Ino, Owner: st.Uid}, nil
 }
 
+// executes says whether the thread still executes this inode. The path is not looked at: where it points may change (a
+// package upgrade renames a new file over it), what runs does not.
+func (f FS) executes(id int, exe Exe) bool {
+	var st unix.Stat_t
+	_, err := retry(func() (int, error) { return 0, unix.Stat(f.path(id, "exe"), &st) })
+	return err == nil && st.Dev == exe.Dev && st.Ino == exe.Ino
+}
+
 // Matches says whether the executable is one that the globs name (absolute paths, as for filepath.Match).
 //
 // The path alone would believe a container, whose /usr/bin is not ours; so the inode must be the one that has that

@@ -1,0 +1,153 @@
+package procfs
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// qemu starts a real QEMU with an image open, and waits until it is ready.
+func qemu(t *testing.T, image string, options string) *process {
+	t.Helper()
+	path, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		t.Fatal(err) // `make deps` installs it
+	}
+	p := start(t, path, "-nodefaults", "-display", "none", "-machine", "none", "-qmp", "stdio",
+		"-blockdev", "driver=file,node-name=a,filename="+image+options)
+	p.hear(t) // QMP greets when everything is open
+	return p
+}
+
+func image(t *testing.T) (path string, f *os.File) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "a.img")
+	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return path, f
+}
+
+func TestVMMFiles(t *testing.T) {
+	path, f := image(t)
+	c := classifier()
+	c.VMMs = []string{"/usr/bin/qemu-system-*"}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	find := func() (found []OpenFile) {
+		err := c.VMMFiles(context.Background(), func(o OpenFile) bool {
+			if o.Dev == st.Dev && o.Ino == st.Ino {
+				found = append(found, o)
+			}
+			return true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	if got := find(); len(got) != 0 {
+		t.Fatalf("before QEMU runs: %+v", got)
+	}
+	for _, tc := range []struct {
+		options string
+		write   bool
+	}{{"", true}, {",read-only=on", false}} {
+		p := qemu(t, path, tc.options)
+		got := find()
+		if len(got) != 1 || got[0].PID != p.Process.Pid || got[0].Path != path || got[0].Write != tc.write {
+			t.Errorf("QEMU with %q: %+v", tc.options, got)
+		}
+		p.Process.Kill()
+		p.Wait()
+	}
+}
+
+func TestVMMFilesEndsWithContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := classifier().VMMFiles(ctx, func(OpenFile) bool { return true }); err == nil {
+		t.Error("the walk goes on without anybody waiting for it")
+	}
+}
+
+func TestOpenElsewhere(t *testing.T) {
+	path, f := image(t)
+	if !leasesTell(int(f.Fd())) {
+		t.Skip("leases do not tell on the file system of TMPDIR")
+	}
+	if OpenElsewhere(f) {
+		t.Error("nobody else has it open, and yet")
+	}
+	for _, options := range []string{"", ",read-only=on", ",locking=off"} {
+		p := qemu(t, path, options)
+		if !OpenElsewhere(f) {
+			t.Errorf("QEMU with %q has it open, and nobody notices", options)
+		}
+		p.Process.Kill()
+		p.Wait()
+	}
+	if OpenElsewhere(f) {
+		t.Error("QEMU has gone, and yet")
+	}
+	self, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	if !OpenElsewhere(f) {
+		t.Error("another descriptor of this process is not noticed")
+	}
+}
+
+// A probe must not make others' opens fail: without O_NONBLOCK they wait for a microsecond.
+func TestOpenElsewhereDisturbsNobody(t *testing.T) {
+	path, f := image(t)
+	done := make(chan error, 1)
+	go func() {
+		for range 2000 {
+			g, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				done <- err
+				return
+			}
+			g.Close()
+		}
+		done <- nil
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+			OpenElsewhere(f)
+		}
+	}
+}
+
+func TestOpenRetry(t *testing.T) {
+	tries := 0
+	_, err := OpenRetry(func() (*os.File, error) {
+		if tries++; tries < 3 {
+			return nil, &os.PathError{Op: "open", Path: "x", Err: unix.EWOULDBLOCK}
+		}
+		return nil, unix.ENOENT
+	})
+	if tries != 3 || err != unix.ENOENT {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+}
