@@ -57,6 +57,11 @@ func (r *runner) lacks(need string) string {
 			return "is about what a view does not pass on"
 		}
 		return ""
+	case "native":
+		if r.place.backing != "" {
+			return "FUSE has no way to ask for it"
+		}
+		return ""
 	case "ext4", "xfs", "btrfs", "ext4|xfs", "ext4|btrfs", "xfs|btrfs":
 		if !slices.Contains(strings.Split(need, "|"), r.place.fstype) {
 			return "needs " + need + " at the bottom"
