@@ -56,9 +56,12 @@ func (a *Agent) Do(t testing.TB, req wire.Request) *wire.Reply {
 }
 
 // Try makes a request and returns the guest's error.
-func (a *Agent) Try(req wire.Request) (*wire.Reply, error) {
+func (a *Agent) Try(req wire.Request) (*wire.Reply, error) { return a.TryFor(deadline, req) }
+
+// TryFor is Try with less patience, for a guest that may be about to reboot: what it was asked then gets lost.
+func (a *Agent) TryFor(patience time.Duration, req wire.Request) (*wire.Reply, error) {
 	defer a.close()
-	reply, err := a.ask(&req, deadline)
+	reply, err := a.ask(&req, patience)
 	if err == nil && reply.Error != "" {
 		err = fmt.Errorf("in the guest: %s", reply.Error)
 	}

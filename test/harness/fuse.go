@@ -12,7 +12,8 @@ import (
 
 const fusectl = "/sys/fs/fuse/connections"
 
-// fuseMount is one FUSE mount of this mount namespace.
+// fuseMount is one FUSE mount of the sandbox: the mount namespace began as a copy of the host's, whose own FUSE mounts are
+// none of our business.
 type fuseMount struct {
 	point  string
 	fstype string // fuse.imgward
@@ -33,6 +34,9 @@ func fuseMounts() ([]fuseMount, error) {
 			continue
 		}
 		fields := strings.Fields(mount)
+		if !within(fields[4], os.Getenv(rootEnv)) {
+			continue
+		}
 		_, minor, _ := strings.Cut(fields[2], ":")
 		n, err := strconv.Atoi(minor)
 		if err != nil {
@@ -53,7 +57,7 @@ func mountFusectl() error {
 	return nil
 }
 
-// abortViews aborts the connections of all FUSE mounts of this namespace: every request that hangs in one fails with
+// abortViews aborts the connections of all FUSE mounts of the sandbox: every request that hangs in one fails with
 // ENOTCONN, so that a test that met its deadline can end instead of staying in the kernel for ever.
 func abortViews() error {
 	mounts, err := fuseMounts()

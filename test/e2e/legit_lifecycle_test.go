@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"imgward/test/guest/wire"
+	"imgward/test/harness"
+)
+
+func startShutdown(t *testing.T, h *harness.Host) {
+	disk := h.Raw(t, "vm.img", 64*MiB)
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk})
+	g.finish(t, h, "vda", disk, "raw")
+	g.Start(t) // once more on what the first run left
+	g.finish(t, h, "vda", disk, "raw")
+}
+
+func reboot(t *testing.T, h *harness.Host) {
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: h.Qcow2(t, "vm.qcow2", 64*MiB), Format: "qcow2"})
+	pid := g.PID(t)
+	g.Virsh(t, "reboot", "--mode", "acpi").OK(t)
+	g.bootedAgain(t)
+	if now := g.PID(t); now != pid {
+		t.Errorf("QEMU's pid is %d, was %d: a reboot keeps the process", now, pid)
+	}
+}
+
+func reset(t *testing.T, h *harness.Host) {
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: h.Qcow2(t, "vm.qcow2", 64*MiB), Format: "qcow2"})
+	g.Virsh(t, "reset").OK(t)
+	g.bootedAgain(t)
+}
+
+// bootedAgain waits for an agent that has written nothing yet: boot made the one before it write.
+func (g *guest) bootedAgain(t *testing.T) {
+	t.Helper()
+	harness.Until(t, "the guest has booted again", func() bool {
+		reply, err := g.agent.TryFor(time.Second, wire.Request{Op: wire.OpAccount, Disk: "vda"})
+		return err == nil && reply.Account.Seq == 0
+	})
+	g.agent.Fill(t, "vda", 0, blocksPerMiB)
+	g.agent.Healthy(t, "vda")
+}
+
+// destroyWriting pulls the plug: all that was durable must be there, and the image idle at once.
+func destroyWriting(t *testing.T, h *harness.Host) {
+	disk := h.Qcow2(t, "vm.qcow2", 64*MiB)
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: "qcow2", Cache: "none"})
+	g.agent.Do(t, wire.Request{Op: wire.OpStart, Disk: "vda", Blocks: 32 * blocksPerMiB})
+	g.wrote(t, "vda", 5)
+	account := g.agent.Account(t, "vda")
+	// What was issued after the account was taken is not in it: allow any later write.
+	for lba, span := range account.Blocks {
+		span.Latest = ^uint64(0)
+		account.Blocks[lba] = span
+	}
+	g.Virsh(t, "destroy").OK(t)
+	h.CheckImage(t, disk, "qcow2", account)
+}
+
+func suspendResume(t *testing.T, h *harness.Host) {
+	disk := h.Raw(t, "vm.img", 64*MiB)
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk})
+	g.whileWriting(t, "vda", func() {
+		g.Virsh(t, "suspend").OK(t)
+		g.Virsh(t, "resume").OK(t)
+	})
+	g.finish(t, h, "vda", disk, "raw")
+}
+
+func managedSave(t *testing.T, h *harness.Host) {
+	disk := h.Qcow2(t, "vm.qcow2", 64*MiB)
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: "qcow2"})
+	g.Virsh(t, "managedsave").OK(t)
+	g.WaitState(t, "shut off")
+	g.Start(t)
+	g.agent.Healthy(t, "vda") // the account came back with the guest's memory
+	g.finish(t, h, "vda", disk, "qcow2")
+}
+
+// saveRestore saves the guest's memory beside its disk, through the view.
+func saveRestore(t *testing.T, h *harness.Host) {
+	disk := h.Raw(t, "vm.img", 64*MiB)
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk})
+	state := filepath.Join(h.Images, "vm.save")
+	g.Virsh(t, "save", state).OK(t)
+	h.Virsh(t, "restore", state).OK(t)
+	g.agent.Ping(t)
+	g.agent.Healthy(t, "vda")
+	g.finish(t, h, "vda", disk, "raw")
+}

@@ -1,0 +1,246 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"imgward/test/guest/wire"
+	"imgward/test/harness"
+)
+
+// victim is an image of the running domain "vm", and how the domain uses it.
+type victim struct {
+	name   string
+	target string
+	qcow2  bool
+}
+
+var victims = []victim{
+	{"disk.img", "vda", false},
+	{"overlay.qcow2", "vdb", true},
+	{"backing.img", "vdb", false},
+	{"cd.iso", "sda", false},
+}
+
+// alias is another way to the same image.
+type alias struct {
+	name string
+	// path turns the image's own path into the alias.
+	path func(s *scene, image string) string
+	// prefix runs a command elsewhere.
+	prefix []string
+}
+
+var ownName = alias{"own name", func(_ *scene, image string) string { return image }, nil}
+
+var aliases = []alias{
+	{"hard link", func(_ *scene, image string) string { return image + ".link" }, nil},
+	{"symlink", func(s *scene, image string) string { return filepath.Join(s.h.Dir, "to-"+filepath.Base(image)) }, nil},
+	{"bind mount", func(s *scene, image string) string { return filepath.Join(s.bind(), filepath.Base(image)) }, nil},
+	{"mount namespace", ownName.path, []string{"unshare", "-m"}},
+}
+
+func (s *scene) bind() string { return filepath.Join(s.h.Dir, "bind") }
+
+// TestRefuse tries every command on every image of a running guest, by every name. Natively it shows the harm.
+func TestRefuse(t *testing.T) {
+	h := harness.New(t)
+	v := h.Mount(t)
+	s, g := besieged(t, h)
+	for _, victim := range victims {
+		image := filepath.Join(s.dir, victim.name)
+		for _, c := range refused {
+			if c.qcow2 && !victim.qcow2 {
+				continue
+			}
+			t.Run(victim.name+"/"+c.name, func(t *testing.T) { refuse(t, v, s, c, victim, image, ownName) })
+			if c.virsh || c.dir {
+				continue
+			}
+			for _, a := range aliases {
+				t.Run(victim.name+"/"+c.name+"/"+a.name, func(t *testing.T) { refuse(t, v, s, c, victim, image, a) })
+			}
+		}
+	}
+	g.unharmed(t)
+}
+
+// TestRefuseHotPlugged gives each command a disk that was plugged in the moment before.
+func TestRefuseHotPlugged(t *testing.T) {
+	h := harness.New(t)
+	v := h.Mount(t)
+	s, g := besieged(t, h)
+	for i, c := range refused {
+		if c.qcow2 {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			name := "hot" + string(rune('a'+i/26)) + string(rune('a'+i%26))
+			image := s.image(t, name)
+			target := "sd" + name[3:]
+			g.Virsh(t, "attach-disk", image, target, "--targetbus", "scsi", "--live").OK(t)
+			refuse(t, v, s, c, victim{name, target, false}, image, ownName)
+		})
+	}
+	g.unharmed(t)
+}
+
+// besieged boots the guest "vm", whose images are the victims, and "other", which is to be saved over them.
+func besieged(t *testing.T, h *harness.Host) (*scene, *guest) {
+	t.Helper()
+	s := newScene(t, h, "vms")
+	disk, backing, cd := s.image(t, "disk.img"), s.image(t, "backing.img"), s.image(t, "cd.iso")
+	overlay := s.overlay(t, "overlay.qcow2", backing)
+	for _, image := range []string{disk, backing, cd, overlay} {
+		if err := os.Link(image, image+".link"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(image, aliases[1].path(s, image)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.bindMount(t)
+	h.Virsh(t, "pool-define-as", "vms", "dir", "--target", s.dir).OK(t)
+	t.Cleanup(func() { h.Virsh(t, "pool-destroy", "vms"); h.Virsh(t, "pool-undefine", "vms").OK(t) })
+	h.Virsh(t, "pool-start", "vms").OK(t)
+	h.Run(t, harness.Spec{Name: "other"})
+	g := boot(t, h, "vm",
+		harness.Disk{Target: "vda", File: disk},
+		harness.Disk{Target: "vdb", File: overlay, Format: "qcow2"},
+		harness.Disk{Target: "sda", File: cd, CDROM: true})
+	return s, g
+}
+
+func (s *scene) bindMount(t *testing.T) {
+	t.Helper()
+	err := os.Mkdir(s.bind(), 0o711)
+	if err == nil {
+		err = unix.Mount(s.dir, s.bind(), "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(s.bind(), 0); err != nil {
+			t.Errorf("unmount %s: %v", s.bind(), err)
+		}
+	})
+}
+
+// refuse runs one command against one image by one name, and checks all that must be so afterwards.
+func refuse(t *testing.T, v *harness.View, s *scene, c command, victim victim, image string, a alias) {
+	before, known := s.h.Identify(t, image), len(refusals(t, v))
+	saved := s.save(t, image)
+	if c.virsh {
+		s.h.Virsh(t, "pool-refresh", "vms").OK(t)
+	}
+	path := a.path(s, image)
+	r := s.run(t, c, path, a.prefix...)
+	after := s.look(t, image)
+	defer s.recover(t, image, path, saved, before, after)
+	if a.name == "symlink" && c.byName {
+		unchanged(t, before, after) // it was done to the link
+		return
+	}
+	if harness.Native() {
+		harmed(t, c, r, before, after)
+		return
+	}
+	unchanged(t, before, after)
+	r.Fails(t, "Device or resource busy")
+	explained(t, refusals(t, v)[known:], c, victim)
+	stillRunning(t, s.h)
+}
+
+// look is Identify for an image that may be gone: then it takes what is left at its inode.
+func (s *scene) look(t *testing.T, image string) harness.Identity {
+	t.Helper()
+	if _, err := os.Stat(s.h.Beneath(t, image)); err == nil {
+		return s.h.Identify(t, image)
+	}
+	return harness.Identity{}
+}
+
+func unchanged(t *testing.T, before, after harness.Identity) {
+	t.Helper()
+	if before.Dev != after.Dev || before.Ino != after.Ino || !slices.Equal(before.Names, after.Names) {
+		t.Errorf("names: %d:%d %v, were %d:%d %v", after.Dev, after.Ino, after.Names, before.Dev, before.Ino, before.Names)
+	}
+	if before.Size != after.Size || before.Blocks != after.Blocks {
+		t.Errorf("size %d, allocated %d; were %d, %d", after.Size, after.Blocks, before.Size, before.Blocks)
+	}
+	if before.Sum != after.Sum {
+		t.Error("the image's bytes have changed")
+	}
+}
+
+// harmed is the native check: without a view the command does its damage, unless QEMU's own locks stop it.
+func harmed(t *testing.T, c command, r harness.Result, before, after harness.Identity) {
+	t.Helper()
+	same := before.Ino == after.Ino && slices.Equal(before.Names, after.Names) && before.Size == after.Size &&
+		before.Blocks == after.Blocks && before.Sum == after.Sum
+	switch {
+	case c.locked:
+		unchanged(t, before, after)
+		r.Fails(t, "lock")
+	case same:
+		t.Errorf("did no harm natively: exit %d\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+}
+
+// explained checks that the event stream has a refusal with the right operation, domain and target.
+func explained(t *testing.T, news []harness.Refusal, c command, victim victim) {
+	t.Helper()
+	for _, r := range news {
+		if slices.Contains(strings.Fields(c.ops), r.Op) && r.Domain == "vm" && (c.dir || r.Target == victim.target) {
+			return
+		}
+	}
+	t.Errorf("no refusal of %s for %s of vm among the events: %+v", c.ops, victim.target, news)
+}
+
+func stillRunning(t *testing.T, h *harness.Host) {
+	t.Helper()
+	if list := strings.Fields(h.Virsh(t, "list", "--name", "--state-running").OK(t)); len(list) != 2 {
+		t.Errorf("running domains: %v, want vm and other", list)
+	}
+}
+
+// recover puts the scene back in order for the next command, so that one failure is reported once.
+func (s *scene) recover(t *testing.T, image, path string, saved *backup, before, after harness.Identity) {
+	t.Helper()
+	if before.Ino != after.Ino || before.Sum != after.Sum || before.Size != after.Size || before.Blocks != after.Blocks ||
+		!slices.Equal(before.Names, after.Names) {
+		s.putBack(t, saved, before.Names)
+	}
+	if path == aliases[1].path(s, image) {
+		os.Remove(path)
+		if err := os.Symlink(image, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.sweep(t)
+	if s.h.Virsh(t, "domstate", "other").OK(t) != "running" {
+		s.h.Virsh(t, "start", "other").OK(t)
+	}
+}
+
+// unharmed checks that the guest is alive, reads what it wrote, and saw no I/O error.
+func (g *guest) unharmed(t *testing.T) {
+	t.Helper()
+	if harness.Native() {
+		return // it was not meant to survive this
+	}
+	g.agent.Healthy(t, "vda", "vdb")
+	g.agent.Fill(t, "vda", 0, blocksPerMiB)
+	g.agent.Do(t, wire.Request{Op: wire.OpSum, Disk: "sr0", Blocks: blocksPerMiB})
+	g.agent.Healthy(t, "vda", "vdb")
+	if trouble := g.Virsh(t, "domblkerror").OK(t); !strings.Contains(trouble, "No errors") {
+		t.Errorf("domblkerror: %s", trouble)
+	}
+}

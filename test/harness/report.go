@@ -1,0 +1,97 @@
+package harness
+
+import (
+	"bufio"
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// Status is the "view" line of `imgward status --json`.
+type Status struct {
+	Mountpoint  string `json:"mountpoint"`
+	PID         int    `json:"pid"` // of the worker
+	KeeperPID   int    `json:"keeper_pid"`
+	Passthrough bool   `json:"passthrough"`
+	Generation  int    `json:"generation"`
+	Takeovers   int    `json:"takeovers"`
+	Refusals    int    `json:"refusals"`
+}
+
+// Use is one reason why an image is in use.
+type Use struct {
+	Domain   string `json:"domain"`
+	PID      int    `json:"pid"`
+	Target   string `json:"target"`
+	Role     string `json:"role"`
+	Evidence string `json:"evidence"`
+}
+
+// InUse is an "image" line of `imgward status --json`.
+type InUse struct {
+	Path string `json:"path"`
+	Uses []Use  `json:"uses"`
+}
+
+// Refusal is a "refusal" line of `imgward events --json`.
+type Refusal struct {
+	Op     string `json:"op"`
+	Path   string `json:"path"` // relative to the view
+	PID    int    `json:"pid"`
+	Comm   string `json:"comm"`
+	UID    int    `json:"uid"`
+	Domain string `json:"domain"`
+	Target string `json:"target"`
+	Errno  any    `json:"errno"`
+}
+
+// Status asks for the view's state.
+func (v *View) Status(t testing.TB) Status {
+	t.Helper()
+	views := lines[Status](t, "view", Run(t, Imgward(), "status", "--json", v.Dir).OK(t))
+	if len(views) != 1 {
+		t.Fatalf("imgward status %s: %d views", v.Dir, len(views))
+	}
+	return views[0]
+}
+
+// InUse lists the images in use, by path relative to the view.
+func (v *View) InUse(t testing.TB) map[string][]Use {
+	t.Helper()
+	found := make(map[string][]Use)
+	for _, i := range lines[InUse](t, "image", Run(t, Imgward(), "status", "--json", v.Dir).OK(t)) {
+		found[i.Path] = i.Uses
+	}
+	return found
+}
+
+// Refusals lists the refusals that the view remembers, oldest first.
+func (v *View) Refusals(t testing.TB) []Refusal {
+	t.Helper()
+	return lines[Refusal](t, "refusal", Run(t, Imgward(), "events", "--json", v.Dir).OK(t))
+}
+
+// lines decodes the JSON lines of one type.
+func lines[T any](t testing.TB, kind, text string) []T {
+	t.Helper()
+	var found []T
+	in := bufio.NewScanner(strings.NewReader(text))
+	in.Buffer(nil, 1<<20)
+	for in.Scan() {
+		var head struct {
+			Type string `json:"type"`
+		}
+		if err := json.Unmarshal(in.Bytes(), &head); err != nil {
+			t.Fatalf("not JSON: %q: %v", in.Text(), err)
+		}
+		if head.Type != kind {
+			continue
+		}
+		var one T
+		if err := json.Unmarshal(in.Bytes(), &one); err != nil {
+			t.Fatalf("%s: %q: %v", kind, in.Text(), err)
+		}
+		found = append(found, one)
+	}
+	return found
+}
