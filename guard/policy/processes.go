@@ -1,0 +1,33 @@
+package policy
+
+// binDirs is where distributions install programs; /bin and /sbin are the same directories everywhere by now, and the
+// kernel prints an executable's path without symbolic links.
+var binDirs = [...]string{"/usr/bin", "/usr/sbin", "/usr/libexec", "/usr/local/bin"}
+
+// DefaultProcesses knows the VMMs and managers of the distributions.
+func DefaultProcesses() Processes {
+	return Processes{VMMs: defaultVMMs(), Managers: defaultManagers()}
+}
+
+func defaultVMMs() []string {
+	return inBinDirs("qemu-system-*", "qemu-kvm", "kvm", "qemu-nbd", "qemu-storage-daemon", "cloud-hypervisor",
+		"firecracker", "crosvm")
+}
+
+// defaultManagers: libvirt's daemons, and the helpers that outlive their parent's fork.
+func defaultManagers() []string {
+	return append(inBinDirs("libvirtd", "virtqemud", "virtchd", "virtlxcd", "virtxend", "virtvboxd", "virtstoraged",
+		"virtlockd", "virtlogd", "virtproxyd", "virtsecretd", "virtnetworkd", "virtinterfaced", "virtnodedevd",
+		"virtnwfilterd", "libvirt_iohelper", "libvirt_lxc", "libvirt_parthelper"),
+		"/usr/lib/libvirt/libvirt_*")
+}
+
+func inBinDirs(names ...string) []string {
+	var globs []string
+	for _, dir := range binDirs {
+		for _, name := range names {
+			globs = append(globs, dir+"/"+name)
+		}
+	}
+	return globs
+}
