@@ -64,7 +64,12 @@ func (fs *FS) setFlags(cancel <-chan struct{}, in *fuse.IoctlIn, h *handle, arg 
 		}
 		defer unlock()
 	}
-	return errno(ioctl(h.fd, in.Cmd, arg))
+	if err := ioctl(h.fd, in.Cmd, arg); err != nil {
+		return errno(err)
+	}
+	// The kernel does not know that this has moved ctime.
+	fs.srv.InodeNotify(h.node.id, -1, 0)
+	return 0
 }
 
 func ioctl(fd int, cmd uint32, arg *[32]byte) error {

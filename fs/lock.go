@@ -166,10 +166,16 @@ func (fs *FS) lockThrough(n *node, h *handle, owner uint64, own *lockOwner) sysc
 	return 0
 }
 
-// openLock opens the handle's file once more, for reading and writing as the handle is: the kernel has checked that the
-// kind of lock fits the caller's descriptor.
+// openLock opens the handle's file once more. For reading and writing, because one owner may lock through several
+// handles; the kernel has checked that each lock fits the descriptor that it is taken on. A file that cannot be opened
+// for writing (read-only file system, a program that runs) is opened as the handle is.
 func (fs *FS) openLock(h *handle) (int, error) {
-	return unix.Openat(fs.procFd, fdName(h.fd), h.flags&unix.O_ACCMODE|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	const flags = unix.O_CLOEXEC | unix.O_NONBLOCK
+	fd, err := unix.Openat(fs.procFd, fdName(h.fd), unix.O_RDWR|flags, 0)
+	if err != nil {
+		return unix.Openat(fs.procFd, fdName(h.fd), h.flags&unix.O_ACCMODE|flags, 0)
+	}
+	return fd, nil
 }
 
 // unlockOwner drops all locks of an owner on a file.

@@ -3,6 +3,7 @@ package viewfs
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -54,11 +55,11 @@ func openMounts(c *Config, tree *os.File) (*mounts, error) {
 	for i := 0; ; i++ {
 		fd := root
 		if i > 0 {
-			f := c.Kept[mountName(i)]
-			if f == nil {
+			kept, ok := c.Kept[mountName(i)]
+			if !ok {
 				return m, nil
 			}
-			fd = int(f.Fd())
+			fd = kept
 		}
 		var st syscall.Stat_t
 		if err := fstat(fd, &st); err != nil {
@@ -105,7 +106,7 @@ func (fs *FS) addRoot() error {
 	return nil
 }
 
-func (fs *FS) restoreHandles(kept map[string]*os.File) {
+func (fs *FS) restoreHandles(kept map[string]int) {
 	fs.handles = &handleTable{byFH: map[uint64]*handle{}, answers: map[uint64]*handle{}}
 	fs.handles.records = state.NewHandles(fs.region, func(slot uint32, rec *state.Handle) {
 		h := &handle{
@@ -142,12 +143,12 @@ func (fs *FS) restoreHandles(kept map[string]*os.File) {
 
 // reopenHandle finds a handle's descriptor again: the keeper's, or one opened anew. A file that is gone leaves the
 // handle without one; its operations fail with EBADF, and nobody else's.
-func (fs *FS) reopenHandle(h *handle, kept map[string]*os.File) {
+func (fs *FS) reopenHandle(h *handle, kept map[string]int) {
 	if h.mode&state.ModeDir != 0 {
 		h.dir = &dirStream{dev: h.node.key.Dev}
 	}
-	if f := kept[handleName(h.slot)]; f != nil {
-		h.fd = int(f.Fd())
+	if fd, ok := kept[handleName(h.slot)]; ok {
+		h.fd = fd
 		return
 	}
 	path, release, no := fs.nodes.acquire(h.node)
@@ -167,12 +168,12 @@ func (fs *FS) reopenHandle(h *handle, kept map[string]*os.File) {
 	h.fd = fd
 }
 
-func (fs *FS) restoreLocks(kept map[string]*os.File) {
+func (fs *FS) restoreLocks(kept map[string]int) {
 	var stale []uint32
 	fs.locks = state.NewLocks(fs.region, func(slot uint32, rec *state.Lock) {
-		f := kept[lockName(slot)]
+		fd, ok := kept[lockName(slot)]
 		h, no := fs.handles.get(rec.FH)
-		if f == nil || no != 0 || h.node.id != rec.Node || h.node.open == nil {
+		if !ok || no != 0 || h.node.id != rec.Node || h.node.open == nil {
 			// The worker died between the record and the descriptor, or the handle and its locks.
 			stale = append(stale, slot)
 			return
@@ -183,9 +184,10 @@ func (fs *FS) restoreLocks(kept map[string]*os.File) {
 		}
 		if own := o.locks[rec.Owner]; own != nil {
 			own.handles[rec.FH] = slot
+			unix.Close(fd)
 			return
 		}
-		o.locks[rec.Owner] = &lockOwner{fd: int(f.Fd()), pid: rec.PID, handles: map[uint64]uint32{rec.FH: slot}}
+		o.locks[rec.Owner] = &lockOwner{fd: fd, pid: rec.PID, handles: map[uint64]uint32{rec.FH: slot}}
 	})
 	for _, slot := range stale {
 		fs.forgetLock(slot)
@@ -195,11 +197,13 @@ func (fs *FS) restoreLocks(kept map[string]*os.File) {
 // takeOver goes on where a predecessor ended. The order matters: everything is in place before the server starts; the
 // kernel sends again what was in flight before the first request is read, so none is answered twice.
 func takeOver(ctx context.Context, c *Config) (*Session, error) {
-	tree, mem := c.Kept[keptTree], c.Kept[keptState]
-	if tree == nil || mem == nil {
-		return nil, fmt.Errorf("the keeper holds a FUSE connection, but not its backing tree and state")
+	treeFd, ok := c.Kept[keptTree]
+	memFd, ok2 := c.Kept[keptState]
+	if !ok || !ok2 {
+		return nil, errors.New("the keeper holds a FUSE connection, but not its backing tree and state")
 	}
-	region, err := state.Open(mem)
+	tree := os.NewFile(uintptr(treeFd), c.Backing)
+	region, err := state.Open(os.NewFile(uintptr(memFd), keptState))
 	if err != nil {
 		return nil, fmt.Errorf("take over %s: %w", c.Mountpoint, err)
 	}
@@ -211,7 +215,8 @@ func takeOver(ctx context.Context, c *Config) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	dev := c.Kept[keptDevice]
+	dev := os.NewFile(uintptr(c.Kept[keptDevice]), "/dev/fuse")
+	defer dev.Close() // the server has a descriptor of its own
 	if err := s.connect(c, dev, init, func([]byte) error { return nil }); err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ type Config struct {
 	Log    *slog.Logger
 	Keeper Keeper
 	// Kept are the descriptors that a predecessor left with the keeper; empty for a new mount.
-	Kept map[string]*os.File
+	Kept map[string]int
 	// NewGuard makes the guard, with the way to the files that evidence names.
 	NewGuard func(guard.Host) (guard.Checker, error)
 }
@@ -49,10 +49,10 @@ type Session struct {
 func Start(ctx context.Context, c *Config) (*Session, error) {
 	raiseFileLimit(c.Log)
 	unix.Umask(0)
-	if c.Kept[keptDevice] == nil {
-		return startNew(ctx, c)
+	if _, ok := c.Kept[keptDevice]; ok {
+		return takeOver(ctx, c)
 	}
-	return takeOver(ctx, c)
+	return startNew(ctx, c)
 }
 
 // startNew makes a new connection and mounts it.

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"imgward/cmd/imgward/control"
@@ -46,9 +46,7 @@ func busy(mountpoint string) []string {
 		for _, link := range []string{"cwd", "root"} {
 			var st unix.Stat_t
 			if unix.Stat(filepath.Join(proc, link), &st) == nil && st.Dev == viewfs.Device(m) {
-				comm, _ := os.ReadFile(filepath.Join(proc, "comm"))
-				pid, _ := strconv.Atoi(filepath.Base(proc))
-				list = append(list, fmt.Sprintf("%s (pid %d) has its %s there", strings.TrimSpace(string(comm)), pid, link))
+				list = append(list, fmt.Sprintf("%s (pid %s) has its %s there", command(proc), filepath.Base(proc), link))
 			}
 		}
 	}
@@ -56,4 +54,36 @@ func busy(mountpoint string) []string {
 		list = append(list, "something is mounted on it, or exported from it (see findmnt, exportfs)")
 	}
 	return list
+}
+
+// elsewhere lists processes whose mount namespace shows a file system, one of each namespace.
+func elsewhere(dev uint64) []string {
+	var list []string
+	seen := map[string]bool{}
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, proc := range procs {
+		ns, err := os.Readlink(filepath.Join(proc, "ns/mnt"))
+		if err != nil || seen[ns] {
+			continue
+		}
+		seen[ns] = true
+		f, err := os.Open(filepath.Join(proc, "mountinfo"))
+		if err != nil {
+			continue
+		}
+		mounts, err := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter(viewfs.FSType))
+		f.Close()
+		for _, m := range mounts {
+			if err == nil && viewfs.Device(m) == dev {
+				list = append(list, fmt.Sprintf("%s (pid %s) and its like", command(proc), filepath.Base(proc)))
+				break
+			}
+		}
+	}
+	return list
+}
+
+func command(proc string) string {
+	comm, _ := os.ReadFile(filepath.Join(proc, "comm"))
+	return strings.TrimSpace(string(comm))
 }

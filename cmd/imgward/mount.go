@@ -11,9 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
-	"imgward/cmd/imgward/control"
 	viewfs "imgward/fs"
 )
 
@@ -158,58 +156,3 @@ func (f *mountFlags) daemonise(mountpoint string) error {
 
 // readyWord is what the keeper writes to its starter once the view serves.
 const readyWord = "ready\n"
-
-func newUmount() *cobra.Command {
-	var lazy bool
-	c := &cobra.Command{
-		Use:   "umount [--lazy] DIR",
-		Short: "End a view",
-		Long: `End the view on DIR. While anybody holds files through it, it is refused and
-says who; --lazy takes the view away from the name space all the same, and
-serves those who hold files until they let go. New opens then go to the bare
-directory, unprotected.
-` + exitHelp,
-		Args: exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return umount(cmd, args[0], lazy) },
-	}
-	c.Flags().BoolVar(&lazy, "lazy", false, "take it away now; serve present holders to their end")
-	return c
-}
-
-func umount(cmd *cobra.Command, dir string, lazy bool) error {
-	mountpoint, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
-	if p, err := filepath.EvalSymlinks(mountpoint); err == nil {
-		mountpoint = p
-	}
-	m, err := viewfs.MountAt(mountpoint)
-	if err != nil {
-		return err
-	}
-	if m == nil || m.FSType != viewfs.FSType {
-		return fmt.Errorf("%s is not an imgward view", mountpoint)
-	}
-	if lazy {
-		return unix.Unmount(mountpoint, unix.MNT_DETACH)
-	}
-	held, err := holders(cmd.Context(), mountpoint)
-	if err != nil {
-		return fmt.Errorf("%w; umount --lazy ends it without asking", err)
-	}
-	if len(held) == 0 {
-		err = unix.Unmount(mountpoint, 0)
-		if err == nil {
-			return control.WaitGone(cmd.Context(), mountpoint)
-		}
-		if !errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("umount %s: %w", mountpoint, err)
-		}
-		held = busy(mountpoint)
-	}
-	for _, h := range held {
-		fmt.Fprintf(os.Stderr, "  %s\n", h)
-	}
-	return fmt.Errorf("%s is %w: end those first", mountpoint, errInUse)
-}

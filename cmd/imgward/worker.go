@@ -93,8 +93,10 @@ func diedAt() time.Time {
 }
 
 // listen makes the control socket, or takes over the predecessor's.
-func (w *worker) listen(kept map[string]*os.File) (*net.UnixListener, error) {
-	if f := kept[keptControl]; f != nil {
+func (w *worker) listen(kept map[string]int) (*net.UnixListener, error) {
+	if fd, ok := kept[keptControl]; ok {
+		f := os.NewFile(uintptr(fd), keptControl)
+		defer f.Close()
 		l, err := net.FileListener(f)
 		if err != nil {
 			return nil, fmt.Errorf("take over the control socket: %w", err)
@@ -105,15 +107,19 @@ func (w *worker) listen(kept map[string]*os.File) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the control socket: %w", err)
 	}
-	f, err := l.File()
+	// Not through l.File(): that would make the socket blocking, and its Close would wait for a connection.
+	raw, err := l.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	return l, w.keeper.Keep(keptControl, int(f.Fd()))
+	var keepErr error
+	if err := raw.Control(func(fd uintptr) { keepErr = w.keeper.Keep(keptControl, int(fd)) }); err != nil {
+		return nil, err
+	}
+	return l, keepErr
 }
 
-func (w *worker) start(kept map[string]*os.File) (err error) {
+func (w *worker) start(kept map[string]int) (err error) {
 	o, _, err := w.flags.viewOptions(w.mountpoint)
 	if err != nil {
 		return err

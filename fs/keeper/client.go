@@ -66,8 +66,9 @@ func (c *Client) send(msg string, rights []byte) error {
 const firstFd = 3
 
 // Kept returns the descriptors that a predecessor left, by name, and takes them out of the environment. Those of one
-// name are the same file; the last is returned.
-func Kept() (map[string]*os.File, error) {
+// name are the same file; the last is returned. They are bare numbers, not os.Files, which the garbage collector would
+// close.
+func Kept() (map[string]int, error) {
 	defer func() {
 		for _, name := range []string{"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"} {
 			os.Unsetenv(name)
@@ -88,10 +89,10 @@ func Kept() (map[string]*os.File, error) {
 	if len(names) != n {
 		return nil, fmt.Errorf("%d descriptors were passed with %d names", n, len(names))
 	}
-	kept := make(map[string]*os.File, n)
+	kept := make(map[string]int, n)
 	for i, name := range names {
 		unix.CloseOnExec(firstFd + i)
-		kept[name] = os.NewFile(uintptr(firstFd+i), name)
+		kept[name] = firstFd + i
 	}
 	return kept, nil
 }

@@ -33,14 +33,14 @@ type Keeper struct {
 	conn     int
 	names    []string // in the order of arrival
 	files    map[string]*os.File
-	ready    bool
+	ready    bool // a worker has served
+	served   bool // the present worker has served
 	stopping bool
 }
 
-// How long to wait before the next worker: not at all, unless workers die young, again and again. It never gives up: as
-// long as the connection is held, VMs wait instead of failing.
+// How long to wait before the next worker: not at all after one that served, however briefly; longer and longer after
+// one that could not even begin. It never gives up: as long as the connection is held, VMs wait instead of failing.
 const (
-	young    = time.Second
 	pauseMin = 10 * time.Millisecond
 	pauseMax = 5 * time.Second
 )
@@ -60,6 +60,7 @@ func (k *Keeper) Run() error {
 	pause, died := time.Duration(0), time.Time{}
 	for {
 		began := time.Now()
+		k.served = false
 		err := k.generation(died)
 		died = time.Now()
 		switch {
@@ -71,7 +72,7 @@ func (k *Keeper) Run() error {
 		}
 		k.Log.Warn("the worker died; starting its successor", "status", fmt.Sprint(err), "after", died.Sub(began))
 		k.stopping = false
-		if died.Sub(began) >= young {
+		if k.served {
 			pause = 0
 			continue
 		}
@@ -192,9 +193,12 @@ func (k *Keeper) handle(msg string, fds []int) {
 		k.drop(name)
 	}
 	closeAll(fds)
-	if vars["READY"] == "1" && !k.ready {
-		k.ready = true
-		k.Ready()
+	if vars["READY"] == "1" {
+		k.served = true
+		if !k.ready {
+			k.ready = true
+			k.Ready()
+		}
 	}
 	if vars["STOPPING"] == "1" {
 		k.stopping = true
