@@ -26,7 +26,7 @@ func TestFsx(t *testing.T) {
 		for name, size := range map[string]int{"256K": 256 << 10, "8M": 8 << 20} {
 			t.Run(name, func(t *testing.T) {
 				cfg := fsx.Config{
-					Seed: seed, Ops: *fsxOps, MaxSize: size, Shift: p.backing == "" && p.fstype != "btrfs",
+					Seed: seed, Ops: *fsxOps, MaxSize: size, Shift: p.kind() == "native" && p.fstype != "btrfs",
 					Path: filepath.Join(freshDir(t, p), "file"), Twin: filepath.Join(twins, name),
 				}
 				if size > 1<<20 {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"imgward/test/conformance/target"
 )
 
@@ -20,6 +22,15 @@ type place struct {
 	// scratch is the file system itself, which may be turned read-only; nil when it is not ours.
 	scratch *target.Scratch
 	mount   *target.Mount
+}
+
+// kind is what a case's conditions call the place: "native" or "view".
+func (p *place) kind() string {
+	var st unix.Statfs_t
+	if err := unix.Statfs(p.dir, &st); err == nil && st.Type == unix.FUSE_SUPER_MAGIC {
+		return "view"
+	}
+	return "native"
 }
 
 const (

@@ -53,12 +53,12 @@ func (r *runner) lacks(need string) string {
 		}
 		return ""
 	case "view":
-		if r.place.backing == "" {
+		if r.place.kind() != "view" {
 			return "is about what a view does not pass on"
 		}
 		return ""
 	case "native":
-		if r.place.backing != "" {
+		if r.place.kind() != "native" {
 			return "FUSE has no way to ask for it"
 		}
 		return ""

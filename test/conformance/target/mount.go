@@ -68,9 +68,6 @@ func (m *Mount) waitReady() error {
 // Log is what the daemon has printed so far.
 func (m *Mount) Log() string { return m.log.String() }
 
-// PID is the process that Start started; imgward's keeper, for one, whose child serves.
-func (m *Mount) PID() int { return m.cmd.Process.Pid }
-
 // Close unmounts and waits for the daemon's end. When that takes too long, the connection is aborted.
 func (m *Mount) Close() error {
 	err := unmount(m.Dir)
@@ -79,11 +76,21 @@ func (m *Mount) Close() error {
 	}
 	select {
 	case <-m.exited:
+		return err
 	case <-time.After(10 * time.Second):
-		m.cmd.Process.Kill()
-		err = errors.Join(err, fmt.Errorf("%s did not end after its unmount\n%s", m.Peer.Name, m.log.String()))
 	}
-	return err
+	pids := m.Processes()
+	// A Go daemon answers SIGQUIT with what all its goroutines wait for.
+	signalAll(pids, unix.SIGQUIT)
+	time.Sleep(200 * time.Millisecond)
+	signalAll(pids, unix.SIGKILL)
+	return errors.Join(err, fmt.Errorf("%s did not end after its unmount\n%s", m.Peer.Name, m.log.String()))
+}
+
+func signalAll(pids []int, sig unix.Signal) {
+	for _, pid := range pids {
+		unix.Kill(pid, sig)
+	}
 }
 
 // Abort makes every request that waits for the daemon fail with ECONNABORTED, so that a hung test comes free.
