@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"imgward/copy/digest"
 	"imgward/copy/extent"
+	"imgward/copy/rescue"
 )
 
 // Result is what a copy did, in bytes of the image.
@@ -24,23 +26,28 @@ type Result struct {
 }
 
 // Copy copies the image named from to the name to; "-" is standard input or output. Errors are ErrInUse, ErrExists,
-// ErrNoSpace, ErrVerify, ErrIncomplete or something else, and context.Cause(ctx) if ctx ended; after all of them but
-// ErrIncomplete a new destination does not exist.
+// ErrNoSpace, ErrVerify, ErrIncomplete or something else, and context.Cause(ctx) if ctx ended. After all of them a new
+// destination does not exist, but for ErrIncomplete and failures to write what lies beside it (manifest, map).
 func Copy(ctx context.Context, from, to string, o Options) (Result, error) {
 	begun := time.Now()
 	c, err := begin(ctx, from, to, &o)
 	if err != nil {
-		return Result{}, err
+		return Result{}, cause(ctx, err)
 	}
-	defer c.end()
-	err = c.run(ctx)
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
+	err = cause(ctx, c.run(ctx))
+	c.end(err)
 	o.Progress.phase.Store(PhaseDone)
 	r := c.result()
 	r.Elapsed = time.Since(begun)
 	return r, err
+}
+
+// cause tells why ctx ended, if that is what err is about.
+func cause(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // copier is one copy under way.
@@ -49,8 +56,14 @@ type copier struct {
 	dst      target
 	opts     *Options
 	prog     *Progress
+	tell     *teller
+	order    *sequence
+	journal  *journal     // nil: not to be resumed
+	sums     *digest.Tree // of the source; nil: nobody asks for hashes
+	hashed   int64        // offset from which on the transfer itself has fed sums
+	bad      rescue.Map
 	method   Method
-	salvage  *salvage
+	why      string // why not a better one
 	repaired int
 }
 
@@ -61,36 +74,51 @@ func begin(ctx context.Context, from, to string, o *Options) (*copier, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &copier{src: src, opts: o, prog: o.Progress}
+	c := &copier{src: src, opts: o, prog: o.Progress, tell: newTeller(o.Explain), order: newSequence(0)}
 	if c.dst, err = openTarget(ctx, to, src, o); err == nil {
 		err = src.admit(ctx, o, to)
 	}
 	if err != nil {
-		c.end()
+		c.end(err)
 		return nil, err
 	}
+	src.inspect(o.Log)
+	if t, ok := c.dst.(*fresh); ok {
+		t.adopt(src.snapshot)
+	}
 	c.prog.Size.Store(src.size)
+	c.prog.Data.Store(src.data())
 	return c, nil
 }
 
-func (c *copier) end() {
+// end cleans up. Of an unfinished copy only what can be resumed stays.
+func (c *copier) end(err error) {
+	kept := err != nil && c.journal.keep(err, c.order.reached(), &c.bad)
 	if c.dst != nil {
-		c.dst.abandon()
+		c.dst.abandon(kept)
 	}
 	c.src.close()
 }
 
 func (c *copier) run(ctx context.Context) error {
+	c.prog.phase.Store(PhaseCopy)
 	if c.src.kind == stream || isPipe(c.dst) {
 		return c.runStream(ctx)
 	}
-	if err := c.dst.prepare(c.src.size, c.need); err != nil {
+	if c.opts.Resume {
+		c.journal = openJournal(c)
+	}
+	if err := c.dst.prepare(c.src.size, c.need, c.resumes); err != nil {
 		return err
 	}
-	c.prog.phase.Store(PhaseCopy)
-	if err := c.transfer(ctx); err != nil {
+	if err := c.journal.begin(c.dst.file()); err != nil {
 		return err
 	}
+	c.wantSums(c.src.size)
+	if err := c.transfer(ctx, c.order.reached()); err != nil {
+		return err
+	}
+	c.tell.flush()
 	return c.finish(ctx)
 }
 
@@ -109,7 +137,10 @@ func (c *copier) finish(ctx context.Context) error {
 	if c.src.changed() {
 		return fmt.Errorf("%s was written to while it was copied, so the copy would be torn: copy it again", c.src.name)
 	}
-	if c.opts.Preserve && isRegular(c.dst.file()) {
+	if err := c.check(ctx); err != nil {
+		return err
+	}
+	if c.opts.Preserve && c.dst.file() != nil && isRegular(c.dst.file()) {
 		if err := preserve(c.dst.file(), c.src, c.opts.Log); err != nil {
 			return err
 		}
@@ -118,28 +149,67 @@ func (c *copier) finish(ctx context.Context) error {
 	if err := c.dst.commit(c.opts.Sync); err != nil {
 		return err
 	}
-	if c.salvage == nil || c.salvage.bad.Missing() == 0 {
+	c.journal.done()
+	if err := c.writeManifest(); err != nil {
+		return err
+	}
+	return c.account()
+}
+
+// check verifies before anybody sees the image.
+func (c *copier) check(ctx context.Context) error {
+	if c.sums == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: %s of %s are zeroes in the copy", ErrIncomplete, Bytes(c.salvage.bad.Missing()), c.src.name)
+	if err := c.hashRest(ctx); err != nil {
+		return err
+	}
+	if !c.opts.Verify || c.dst.file() == nil {
+		return nil
+	}
+	return c.verify(ctx)
+}
+
+// account reports what is wrong with an image that was copied as it is.
+func (c *copier) account() error {
+	if c.src.size > 0 && (c.src.data() == 0 || c.prog.Zeroes.Load()+c.prog.Holes.Load() == c.src.size) {
+		c.opts.Log.Warn("there is no data in this image, only zeroes: is it the right one?", "image", c.src.name)
+	}
+	missing := c.bad.Missing()
+	if missing == 0 {
+		return nil
+	}
+	if err := c.writeMap(); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s of %s are zeroes in the copy; %s says where", ErrIncomplete, Bytes(missing), c.src.name, c.opts.Map)
 }
 
 func (c *copier) result() Result {
-	r := Result{
+	return Result{
 		Size: c.src.size, Method: c.method,
 		Written: c.prog.Written.Load(), Cloned: c.prog.Cloned.Load(), Zeroes: c.prog.Zeroes.Load(),
-		Holes: c.prog.Holes.Load(), Resumed: c.prog.Resumed.Load(), Repaired: c.repaired,
+		Holes: c.prog.Holes.Load(), Resumed: c.prog.Resumed.Load(),
+		Missing: c.bad.Missing(), Repaired: c.repaired,
 	}
-	if c.salvage != nil {
-		r.Missing = c.salvage.bad.Missing()
-	}
-	return r
 }
 
-func (c *copier) use(s Step) {
-	c.method = s.Method
-	c.prog.method.Store(s.Method)
-	c.opts.explain(s)
+// use takes note of how data moves.
+func (c *copier) use(m Method) {
+	c.method = m
+	c.prog.method.Store(m)
+}
+
+// moved takes note of a step that was done in order.
+func (c *copier) moved(s Step) {
+	if s.Method == MethodHole {
+		c.prog.Holes.Add(s.Len)
+	} else {
+		c.use(s.Method)
+		c.prog.Cloned.Add(s.Len)
+	}
+	c.tell.merge(s)
+	c.order.reach(s.Off + s.Len)
 }
 
 func isPipe(t target) bool { _, ok := t.(*pipe); return ok }

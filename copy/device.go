@@ -3,6 +3,9 @@ package imgcopy
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +17,7 @@ import (
 type blockDevice struct {
 	*existing
 	size int64
+	opts *Options
 }
 
 // openDevice looks at a device from every side before anything is written: overwriting was asked for, nobody holds or
@@ -35,7 +39,7 @@ func openDevice(ctx context.Context, path string, src *source, o *Options) (targ
 	if err != nil {
 		return nil, err
 	}
-	d := &blockDevice{existing: e}
+	d := &blockDevice{existing: e, opts: o}
 	if err := d.suits(ctx, src, info, o); err != nil {
 		e.close()
 		return nil, err
@@ -75,7 +79,20 @@ func (d *blockDevice) suits(ctx context.Context, src *source, info blockdev.Info
 }
 
 // prepare has nothing to do: what follows the image on a larger device stays as it is, as with dd.
-func (d *blockDevice) prepare(int64, func() (int64, error)) error { return nil }
+func (d *blockDevice) prepare(_ int64, _ func() (int64, error), resumes func(*os.File) bool) error {
+	resumes(d.f) // sets where the copy begins
+	return nil
+}
+
+// statePath is not beside the device: /dev is gone after a reboot.
+func (d *blockDevice) statePath() string {
+	if d.opts.StateDir == "" {
+		return ""
+	}
+	return filepath.Join(d.opts.StateDir, strings.ReplaceAll(strings.TrimPrefix(d.path, "/"), "/", "-")+".state")
+}
+
+func (d *blockDevice) scratch() *os.File { return nil }
 
 func (d *blockDevice) blank() bool { return false }
 
@@ -86,4 +103,4 @@ func (d *blockDevice) commit(sync bool) error {
 	return outOfSpace(d.f.Sync())
 }
 
-func (d *blockDevice) abandon() { d.close() }
+func (d *blockDevice) abandon(bool) { d.close() }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"imgward/copy/blockdev"
 	"imgward/guard"
 )
 
@@ -26,20 +28,33 @@ func seize(ctx context.Context, path string, flags int, o *Options) (*existing, 
 		return nil, cannotOpen(ctx, path, err, o)
 	}
 	e := &existing{f: os.NewFile(uintptr(fd), path), path: path, release: func() {}}
-	if o.Locks != nil {
-		release, err := o.Locks.Write(e.f)
-		if err != nil {
-			err = explainLocked(ctx, e.f, path, err, o)
-			e.f.Close()
-			return nil, err
-		}
-		e.release = release
+	if err := e.lock(ctx, o); err != nil {
+		e.f.Close()
+		return nil, err
 	}
 	if err := e.idle(ctx, o); err != nil {
 		e.close()
 		return nil, err
 	}
 	return e, nil
+}
+
+// lock takes QEMU's image locks. A running machine holds them too, so they stand in the way of an administrator's
+// exception, which outweighs them.
+func (e *existing) lock(ctx context.Context, o *Options) error {
+	if o.Locks == nil {
+		return nil
+	}
+	release, err := o.Locks.Write(e.f)
+	switch {
+	case err == nil:
+		e.release = release
+		return nil
+	case errors.Is(err, ErrInUse) && o.Users != nil && o.Users.Permitted(ctx, e.f):
+		o.Log.Warn("overwriting an image in use: an exception permits it", "image", e.path)
+		return nil
+	}
+	return explainLocked(ctx, e.f, e.path, err, o)
 }
 
 // idle asks for all evidence. An administrator's exception is the only thing that outweighs it.
@@ -52,6 +67,9 @@ func (e *existing) idle(ctx context.Context, o *Options) error {
 		return fmt.Errorf("find out who uses %s: %w", e.path, err)
 	}
 	uses = withoutLocks(uses)
+	if loops := blockdev.LoopsOf(e.f); len(loops) > 0 {
+		return fmt.Errorf("%s is %w: it is attached as %s (losetup -d detaches it)", e.path, ErrInUse, strings.Join(loops, ", "))
+	}
 	for _, u := range uses {
 		if u.Role == guard.RoleBacking {
 			o.Log.Warn("the image is a backing file: every overlay on it breaks when it changes", "image", e.path)
@@ -114,7 +132,7 @@ func openExisting(ctx context.Context, path string, src *source, o *Options) (ta
 		return nil, err
 	}
 	if o.Overwrite == InPlace {
-		return &inplace{existing: e}, nil
+		return &inplace{existing: e, opts: o}, nil
 	}
 	t, err := newFresh(path, e, src, o)
 	if err != nil {

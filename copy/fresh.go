@@ -1,10 +1,9 @@
 package imgcopy
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,16 +16,15 @@ import (
 // fresh is a new file that gets its name when it is whole. Until then it has none (O_TMPFILE), or a hidden one beside
 // its own where the file system cannot do that, and where a resumed copy must find it again.
 type fresh struct {
-	dir   *os.File
-	name  string // within dir
-	temp  string // within dir; "" while unnamed
-	f     *os.File
-	perm  os.FileMode
-	old   *existing // the file to be replaced; nil for a new name
-	keep  bool      // leave the temporary file for a later --resume
-	opts  *Options
-	free  func() // of the locks on f
-	ended bool
+	dir    *os.File
+	name   string // within dir
+	temp   string // within dir; "" while unnamed
+	f      *os.File
+	perm   os.FileMode
+	old    *existing // the file to be replaced; nil for a new name
+	adopts bool      // temp was made for this copy and holds the whole image already
+	opts   *Options
+	free   func() // of the locks on f
 }
 
 // newFresh opens the directory and looks at it; nothing is created before prepare.
@@ -42,9 +40,6 @@ func newFresh(path string, old *existing, src *source, o *Options) (target, erro
 	if src.kind == regular {
 		t.perm = os.FileMode(src.stat.Mode & 0o777)
 	}
-	if src.snapshot != nil && src.snapshot.Adopt != "" && filepath.Dir(src.snapshot.Adopt) == filepath.Dir(path) {
-		t.temp = filepath.Base(src.snapshot.Adopt)
-	}
 	return t, nil
 }
 
@@ -52,85 +47,98 @@ func (t *fresh) file() *os.File { return t.f }
 func (t *fresh) blank() bool    { return true }
 
 // prepare creates the file, checks the room for it and sets its size.
-func (t *fresh) prepare(size int64, need func() (int64, error)) error {
-	if err := checkSpace(t.dir, size, need); err != nil {
-		return err
+func (t *fresh) prepare(size int64, need func() (int64, error), resumes func(*os.File) bool) error {
+	if t.adopts {
+		return nil
 	}
-	if err := t.create(); err != nil {
+	have, err := t.open(resumes)
+	if err != nil {
 		return outOfSpace(err)
+	}
+	if err := checkSpace(t.dir, size, need, have); err != nil {
+		return err
 	}
 	if t.old != nil {
 		if err := inherit(t.f, t.old.f, t.opts.Log); err != nil {
 			return err
 		}
 	}
-	if t.temp != "" && t.opts.Locks != nil {
-		release, err := t.opts.Locks.Write(t.f)
-		if err != nil {
-			return err
-		}
-		t.free = release
+	return outOfSpace(makeRoom(t.f, size, t.opts.Preallocate))
+}
+
+// open creates the file, or finds the one that an earlier copy left; have is what that one holds.
+func (t *fresh) open(resumes func(*os.File) bool) (have int64, err error) {
+	if !t.opts.Resume {
+		return 0, t.create()
 	}
-	return outOfSpace(t.f.Truncate(size))
+	temp := hiddenName(t.name, "partial")
+	t.f, err = sys.OpenAt(t.dir, temp, unix.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, t.createAs(temp)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := t.lock(); err != nil { // before it counts as ours to remove
+		return 0, err
+	}
+	t.temp = temp
+	if !resumes(t.f) {
+		return 0, t.f.Truncate(0)
+	}
+	return allocated(t.f), nil
 }
 
 // create makes the file. Without a name it is only where linkat is known to work on such files: a FUSE file system may
 // create them and then refuse the link (EXDEV), when the whole copy has been written.
 func (t *fresh) create() (err error) {
-	if t.old == nil && linksUnnamed(t.dir) {
+	if linksUnnamed(t.dir) {
 		if t.f, err = sys.TempFile(t.dir, t.perm); err == nil || !sys.Unsupported(err) {
 			return err
 		}
 	}
-	temp := hiddenName(t.name, randomSuffix())
-	if t.f, err = sys.CreateAt(t.dir, temp, t.perm); err == nil {
-		t.temp = temp
+	return t.createAs(hiddenName(t.name, randomSuffix()))
+}
+
+func (t *fresh) createAs(temp string) (err error) {
+	if t.f, err = sys.CreateAt(t.dir, temp, t.perm); err != nil {
+		return err
+	}
+	t.temp = temp
+	return t.lock()
+}
+
+// lock keeps everybody out who finds the file by its hidden name. Nobody finds one without.
+func (t *fresh) lock() error {
+	if t.opts.Locks == nil {
+		return nil
+	}
+	release, err := t.opts.Locks.Write(t.f)
+	if err == nil {
+		t.free = release
 	}
 	return err
 }
 
-// commit publishes: data first, then the name, then the directory that holds it.
-func (t *fresh) commit(sync bool) error {
-	if sync {
-		if err := t.f.Sync(); err != nil {
-			return outOfSpace(err)
-		}
+func (t *fresh) statePath() string { return filepath.Join(t.dir.Name(), hiddenName(t.name, "state")) }
+
+func (t *fresh) scratch() *os.File { return scratchBeside(filepath.Join(t.dir.Name(), t.name)) }
+
+// adopt takes over a file that holds the whole image, if it is in the right directory.
+func (t *fresh) adopt(s *Snapshot) {
+	if s == nil || s.Adopt == "" || filepath.Dir(s.Adopt) != t.dir.Name() {
+		return
 	}
-	if err := t.publish(); err != nil {
-		return err
+	f, err := sys.OpenAt(t.dir, filepath.Base(s.Adopt), unix.O_RDWR, 0)
+	if err != nil {
+		t.opts.Log.Debug("copying what might have been adopted", "file", s.Adopt, "err", err)
+		return
 	}
-	t.temp, t.ended = "", true
-	if !sync {
-		return nil
-	}
-	if err := t.dir.Sync(); err != nil {
-		if t.old == nil { // not certain to be there after a power cut: then rather not now either
-			return errors.Join(err, sys.Unlink(t.dir, t.name))
-		}
-		return err
-	}
-	return nil
+	t.f, t.temp, t.adopts = f, filepath.Base(s.Adopt), true
 }
 
-func (t *fresh) publish() error {
-	var err error
-	switch {
-	case t.old != nil:
-		return outOfSpace(sys.Replace(t.dir, t.temp, t.name))
-	case t.temp == "":
-		err = sys.LinkNew(t.f, t.dir, t.name)
-	default:
-		err = sys.RenameNew(t.dir, t.temp, t.name)
-	}
-	if errors.Is(err, unix.EEXIST) {
-		path := filepath.Join(t.dir.Name(), t.name)
-		return fmt.Errorf("somebody else created it meanwhile: %w", &ExistsError{Path: path, Next: NextFree(path)})
-	}
-	return outOfSpace(err)
-}
-
-func (t *fresh) abandon() {
-	if t.temp != "" && !t.keep {
+func (t *fresh) abandon(resumable bool) {
+	if t.temp != "" && !resumable {
 		if err := sys.Unlink(t.dir, t.temp); err != nil {
 			t.opts.Log.Warn("an unfinished copy stays behind; remove it", "file", t.temp, "err", err)
 		}
@@ -143,16 +151,4 @@ func (t *fresh) abandon() {
 		t.old.close()
 	}
 	t.dir.Close()
-}
-
-// hiddenName is a name beside name that ls does not show and that says whose it is. Long names are cut to fit NAME_MAX.
-func hiddenName(name, suffix string) string {
-	const room = 255 - len(".") - len(".imgcp-") - 16
-	return "." + name[:min(len(name), room)] + ".imgcp-" + suffix
-}
-
-func randomSuffix() string {
-	var b [6]byte
-	rand.Read(b[:]) // never fails since Go 1.24
-	return hex.EncodeToString(b[:])
 }

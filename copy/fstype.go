@@ -24,15 +24,25 @@ func linksUnnamed(dir *os.File) bool {
 	return false
 }
 
-// copiesElsewhere reports whether copy_file_range into f is carried out by somebody behind the kernel: a FUSE daemon, an
-// NFS, SMB or Ceph server.
-func copiesElsewhere(f *os.File) bool {
+// server is who carries out a copy_file_range(2) on behalf of the kernel.
+type server int
+
+const (
+	nobody  server = iota
+	daemon         // a FUSE file system's
+	network        // an NFS, SMB or Ceph server: what it copies does not cross the network twice
+)
+
+// behind tells who serves the file system of f.
+func behind(f *os.File) server {
 	const ceph = 0x00c36400
 	switch fsType(f) {
-	case unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, ceph:
-		return isRegular(f)
+	case unix.FUSE_SUPER_MAGIC:
+		return daemon
+	case unix.NFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, ceph:
+		return network
 	}
-	return false
+	return nobody
 }
 
 func isRegular(f *os.File) bool {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +17,8 @@ import (
 type handle struct {
 	f      *os.File // through the page cache
 	direct *os.File // nil: not wanted or not possible
-	align  int64    // what direct I/O needs of offsets and lengths; the buffers are page-aligned
+	align  int64    // what direct I/O needs of offsets, lengths and memory
+	medium bool     // never read from the page cache
 
 	noNowait atomic.Bool // the file cannot tell what is cached without waiting
 	noDirect atomic.Bool // the file took O_DIRECT at open and refused it later
@@ -45,8 +47,9 @@ func (h *handle) close() {
 	}
 }
 
-func (h *handle) canDirect(off int64) bool {
-	return h.direct != nil && off%h.align == 0 && !h.noDirect.Load()
+// canDirect looks at the offset and at the memory.
+func (h *handle) canDirect(p []byte, off int64) bool {
+	return h.direct != nil && off%h.align == 0 && uintptr(unsafe.Pointer(&p[0]))%uintptr(h.align) == 0 && !h.noDirect.Load()
 }
 
 // readAt fills p, which must have capacity for p rounded up to the alignment. It takes from the page cache what is
@@ -69,7 +72,7 @@ func (h *handle) readAt(p []byte, off int64) (int, error) {
 
 // readCached takes what can be had without waiting for the medium. It helps only when direct I/O is the alternative.
 func (h *handle) readCached(p []byte, off int64) int {
-	if h.direct == nil || h.noNowait.Load() {
+	if h.direct == nil || h.medium || h.noNowait.Load() {
 		return 0
 	}
 	n, err := unix.Preadv2(int(h.f.Fd()), [][]byte{p}, off, unix.RWF_NOWAIT)
@@ -83,7 +86,7 @@ func (h *handle) readCached(p []byte, off int64) int {
 }
 
 func (h *handle) readOnce(p []byte, done int, off int64) (int, error) {
-	if h.canDirect(off) {
+	if h.canDirect(p[done:], off) {
 		whole := int((int64(len(p)-done) + h.align - 1) / h.align * h.align) // a file may end in mid-block; its read may not
 		n, err := pread(h.direct, p[done:done+whole:cap(p)], off)
 		if !errors.Is(err, unix.EINVAL) {
@@ -114,7 +117,7 @@ func (h *handle) writeAt(p []byte, off int64) (int, error) {
 const minDirect = 64 << 10
 
 func (h *handle) writeOnce(p []byte, off int64) (int, error) {
-	if whole := int64(len(p)) / h.align * h.align; whole >= minDirect && h.canDirect(off) {
+	if whole := int64(len(p)) / h.align * h.align; whole >= minDirect && h.canDirect(p, off) {
 		n, err := pwrite(h.direct, p[:whole], off)
 		if !errors.Is(err, unix.EINVAL) {
 			return n, err

@@ -56,10 +56,11 @@ type Options struct {
 	Limit       *rate.Limiter
 	Verify      bool
 	Manifest    string // where to write it; "" for none
-	Resume      bool
-	StateDir    string // for the resume state of block-device destinations
+	Resume      bool   // go on with an earlier copy, and leave one to go on with
+	StateDir    string // for the state of resumable copies to block devices
+	Checkpoint  int64  // bytes copied between two saves of that state
 	OnError     OnError
-	Map         string // where to write the map of unreadable parts; "" for the destination's name + ".map"
+	Map         string // where to write the map of unreadable parts, if there are any
 	Live        Live   // nil: a source in use is refused
 
 	Users    Users
@@ -80,7 +81,8 @@ const defaultRequests = 8
 func Defaults() Options {
 	return Options{
 		Sync: true, Reflink: Auto, Direct: Auto, Requests: defaultRequests, OnError: Stop,
-		Log: slog.New(slog.DiscardHandler), Progress: new(Progress),
+		Checkpoint: checkpointEvery,
+		Log:        slog.New(slog.DiscardHandler), Progress: new(Progress),
 	}
 }
 

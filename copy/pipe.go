@@ -32,11 +32,15 @@ func openPipePath(path string) (target, error) {
 	return t, err
 }
 
-func (t *pipe) file() *os.File                             { return nil }
-func (t *pipe) prepare(int64, func() (int64, error)) error { return nil }
-func (t *pipe) blank() bool                                { return false }
-func (t *pipe) abandon()                                   {}
-func (t *pipe) commit(sync bool) error {
+func (t *pipe) file() *os.File    { return nil }
+func (t *pipe) blank() bool       { return false }
+func (t *pipe) statePath() string { return "" }
+func (t *pipe) scratch() *os.File { return nil }
+func (t *pipe) abandon(bool)      {}
+
+func (t *pipe) prepare(int64, func() (int64, error), func(*os.File) bool) error { return nil }
+
+func (t *pipe) commit(bool) error {
 	if t.w == os.Stdout {
 		return nil
 	}

@@ -6,28 +6,10 @@ import (
 	"fmt"
 	"io"
 
-	"golang.org/x/sync/errgroup"
-
-	"imgward/copy/extent"
-	"imgward/copy/internal/sys"
+	"imgward/copy/digest"
 )
 
-// chunk is the size of one request: large enough that the cost of a system call and of a disk's seek disappear, small
-// enough that several in flight fit the memory and a signal is heard soon.
-const chunk = 1 << 20
-
-// zeroStep bounds one request to zero a range, so that a hole of terabytes on a device does not make us deaf.
-const zeroStep = 1 << 30
-
-// piece is one request's worth of the image. Pieces are numbered in the order of the image.
-type piece struct {
-	seq    int64
-	off, n int64
-	hole   bool
-}
-
-// pump moves extents by reading and writing, several requests in flight: each worker reads a piece into its own buffer
-// and writes it, so that reads, writes and the search for zeroes overlap without data passing between goroutines.
+// pump moves data by reading and writing, several requests in flight, zeroes left out.
 type pump struct {
 	src, dst *handle
 	shift    int64 // added to a source offset gives the target's
@@ -35,108 +17,91 @@ type pump struct {
 	opts     *Options
 	prog     *Progress
 	zero     *zeroer
-	trail    *trail    // nil: dirty pages are the kernel's business
-	order    *sequence // completion in order, for resuming
-	watch    []observer
-	salvage  *salvage // nil: a read error ends the copy
+	trail    *trail       // nil: dirty pages are the kernel's business
+	order    *sequence    // completion in order, for resuming
+	sums     *digest.Tree // nil: nobody asks for hashes
+	tell     *teller
+	method   Method
+	why      string
+	salvage  *salvage     // nil: a read error ends the copy
+	done     func() error // called after each piece
 }
 
-// observer sees every byte of the source once, in whatever order the workers read; it is called by many goroutines.
-type observer interface {
-	data(p piece, b []byte) error
-	hole(p piece) error
-}
-
-// run copies [off, end) of the source, as extents come from the file system.
+// run copies [off, end) of the source.
 func (p *pump) run(ctx context.Context, off, end int64) error {
-	group, ctx := errgroup.WithContext(ctx)
-	work := make(chan piece)
-	group.Go(func() error {
-		defer close(work)
-		return p.feed(ctx, extent.NewScanner(p.src.f, off, end), work)
-	})
-	for range p.opts.Requests {
-		group.Go(func() error { return p.work(ctx, work) })
+	s := sweep{
+		src: p.src, requests: p.opts.Requests, limit: p.opts.Limit,
+		whole: !p.blank || p.sums != nil,
+		read:  p.read, visit: p.move,
 	}
-	return group.Wait()
+	return s.run(ctx, off, end)
 }
 
-// feed cuts extents into pieces at multiples of chunk, so that a piece's place in the image is enough to know its
-// neighbours (the hashes of a block do).
-func (p *pump) feed(ctx context.Context, s *extent.Scanner, work chan<- piece) error {
-	for seq := int64(0); ; {
-		e, ok, err := s.Next()
-		if err != nil || !ok {
-			return err
-		}
-		step := int64(chunk)
-		if e.Hole {
-			step = zeroStep
-		}
-		for off := e.Off; off < e.End(); seq++ {
-			n := min(step-off%step, e.End()-off)
-			select {
-			case work <- piece{seq: seq, off: off, n: n, hole: e.Hole}:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			off += n
-		}
-	}
+// close gives up the descriptors for direct I/O.
+func (p *pump) close() {
+	p.src.close()
+	p.dst.close()
 }
 
-func (p *pump) work(ctx context.Context, work <-chan piece) error {
-	buf, err := sys.Buffer(chunk)
+// move brings one piece to the target.
+func (p *pump) move(_ context.Context, pc piece, b []byte) error {
+	var steps []Step
+	var err error
+	if b == nil {
+		steps, err = p.moveHole(pc)
+	} else {
+		steps, err = p.moveData(pc, b)
+	}
 	if err != nil {
-		return fmt.Errorf("allocate a buffer: %w", err)
-	}
-	defer sys.FreeBuffer(buf)
-	for pc := range work {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		if err := p.move(ctx, pc, buf); err != nil {
-			return err
-		}
-		p.order.done(pc)
-	}
-	return nil
-}
-
-// move takes one piece from the source to the target.
-func (p *pump) move(ctx context.Context, pc piece, buf []byte) error {
-	if pc.hole {
-		return p.moveHole(pc)
-	}
-	if p.opts.Limit != nil {
-		if err := p.opts.Limit.WaitN(ctx, int(pc.n)); err != nil {
-			return err
-		}
-	}
-	b := buf[:pc.n]
-	if err := p.read(ctx, b, pc.off); err != nil {
 		return err
 	}
-	for _, w := range p.watch {
-		if err := w.data(pc, b); err != nil {
-			return err
-		}
-	}
-	return p.write(b, pc.off+p.shift)
+	p.tell.piece(pc.seq, steps)
+	p.order.done(pc)
+	return p.done()
 }
 
-func (p *pump) moveHole(pc piece) error {
-	for _, w := range p.watch {
-		if err := w.hole(pc); err != nil {
-			return err
-		}
+func (p *pump) moveHole(pc piece) ([]Step, error) {
+	if p.sums != nil {
+		p.sums.Hole(pc.off, pc.n)
 	}
 	p.prog.Holes.Add(pc.n)
 	if p.blank {
-		return nil
+		return []Step{{Off: pc.off, Len: pc.n, Method: MethodHole}}, nil
 	}
-	_, err := p.zero.zero(pc.off+p.shift, pc.n)
-	return err
+	method, err := p.zero.zero(pc.off+p.shift, pc.n)
+	return []Step{{Off: pc.off, Len: pc.n, Method: method}}, err
+}
+
+// moveData hashes and writes. A blank target needs to know nothing of the piece's holes; another one gets the piece
+// whole, holes as the zeroes that they read as.
+func (p *pump) moveData(pc piece, b []byte) (steps []Step, err error) {
+	if p.sums != nil {
+		p.sums.Data(pc.off, b)
+	}
+	parts := pc.data
+	if !p.blank {
+		parts = []span{pc.span}
+	}
+	at := pc.off
+	for _, d := range parts {
+		steps = p.passed(steps, at, d.off)
+		more, err := p.write(b[d.off-pc.off:][:d.n], d.off)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, more...)
+		at = d.end()
+	}
+	return p.passed(steps, at, pc.end()), p.trail.wrote(pc.off+p.shift, pc.n)
+}
+
+// passed accounts for a hole within a piece.
+func (p *pump) passed(steps []Step, from, to int64) []Step {
+	if from == to {
+		return steps
+	}
+	p.prog.Holes.Add(to - from)
+	return append(steps, Step{Off: from, Len: to - from, Method: MethodHole})
 }
 
 func (p *pump) read(ctx context.Context, b []byte, off int64) error {
@@ -153,33 +118,43 @@ func (p *pump) read(ctx context.Context, b []byte, off int64) error {
 	return fmt.Errorf("%w, at byte %d; --on-error=zero copies what can be read", err, off+int64(n))
 }
 
-// write leaves zeroes out, or has a target that is not blank make them.
-func (p *pump) write(b []byte, off int64) error {
-	start := off
+// write leaves zeroes out, or has a target that is not blank make them. off is the source's.
+func (p *pump) write(b []byte, off int64) (steps []Step, err error) {
 	for len(b) > 0 {
 		n, zero := p.nextRun(b)
-		if err := p.writeRun(b[:n], off, zero); err != nil {
-			return err
+		method, err := p.writeRun(b[:n], off+p.shift, zero)
+		if err != nil {
+			return nil, err
+		}
+		if p.tell != nil {
+			steps = append(steps, p.step(off, int64(n), method))
 		}
 		off += int64(n)
 		b = b[n:]
 	}
-	return p.trail.wrote(start, off-start)
+	return steps, nil
 }
 
-func (p *pump) writeRun(run []byte, off int64, zero bool) error {
+func (p *pump) step(off, n int64, m Method) Step {
+	s := Step{Off: off, Len: n, Method: m}
+	if m == p.method {
+		s.Why = p.why
+	}
+	return s
+}
+
+func (p *pump) writeRun(run []byte, off int64, zero bool) (Method, error) {
 	n := int64(len(run))
 	if zero {
 		p.prog.Zeroes.Add(n)
 		if p.blank {
-			return nil
+			return MethodHole, nil
 		}
-		_, err := p.zero.zero(off, n)
-		return err
+		return p.zero.zero(off, n)
 	}
 	_, err := p.dst.writeAt(run, off)
 	p.prog.Written.Add(n)
-	return err
+	return p.method, err
 }
 
 // minZero is the shortest run of zeroes that a target which must be told about them is told about: a request of its own

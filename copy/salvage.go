@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -15,10 +15,9 @@ import (
 // salvage gets what can be read out of a failing source: around an error it reads block by block, puts zeroes where
 // nothing comes, and keeps a map of those places.
 type salvage struct {
-	src   *handle
-	bad   rescue.Map
-	retry bool
-	log   *slog.Logger
+	src *handle
+	bad *rescue.Map
+	log *slog.Logger
 }
 
 const (
@@ -93,12 +92,9 @@ func (s *salvage) retryBlock(dst *handle, b []byte, off int64) error {
 }
 
 // writeMap leaves the account beside the copy.
-func (s *salvage) writeMap(path string, size int64) error {
-	f, err := os.Create(path)
+func (c *copier) writeMap() error {
+	err := replaceFile(c.opts.Map, func(w io.Writer) error { return c.bad.Write(w, c.src.size) })
 	if err != nil {
-		return fmt.Errorf("write the map of unreadable parts: %w", err)
-	}
-	if err := errors.Join(s.bad.Write(f, size), f.Close()); err != nil {
 		return fmt.Errorf("write the map of unreadable parts: %w", err)
 	}
 	return nil

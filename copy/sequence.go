@@ -14,11 +14,18 @@ func newSequence(start int64) *sequence {
 	return &sequence{end: start, early: make(map[int64]int64)}
 }
 
+// reach says that everything before end is done, for those who work in order and without pieces.
+func (s *sequence) reach(end int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end = max(s.end, end)
+}
+
 // done takes note of a finished piece.
 func (s *sequence) done(p piece) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.early[p.seq] = p.off + p.n
+	s.early[p.seq] = p.end()
 	for {
 		end, ok := s.early[s.next]
 		if !ok {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
-	"time"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"imgward/copy/blockdev"
+	"imgward/copy/claim"
 	"imgward/copy/internal/sys"
 	"imgward/guard"
 )
@@ -142,7 +145,35 @@ func (s *source) admitLive(ctx context.Context, o *Options, uses []guard.Use, ta
 	return nil
 }
 
-// changedSince reports that the source was written to while it was copied, which only locks that everybody honours
+// inspect looks for an image that is empty, or half of one. "The backups were empty" is found out on the day they are
+// needed, unless somebody says so on the day they are made.
+func (s *source) inspect(log *slog.Logger) {
+	if s.kind == stream {
+		return
+	}
+	if s.size == 0 {
+		log.Warn("this image is empty: is it the right one?", "image", s.name)
+		return
+	}
+	if c, ok := claim.Of(s.f); ok && c.Bytes > s.size {
+		log.Warn("this image is smaller than its own header says: a part of it is missing", "image", s.name,
+			"bytes", s.size, "header", c.What, "claims", c.Bytes)
+	}
+	if loops := blockdev.LoopsOf(s.f); len(loops) > 0 {
+		log.Warn("this image is attached as a loop device; what is written there meanwhile may be missing in the copy",
+			"image", s.name, "device", strings.Join(loops, ", "))
+	}
+}
+
+// data is how much of the image is data, as far as the file system knows without being asked for a map.
+func (s *source) data() int64 {
+	if s.kind != regular {
+		return s.size
+	}
+	return min(s.size, s.stat.Blocks*512)
+}
+
+// changed reports that the source was written to while it was copied, which only locks that everybody honours
 // would have kept out: a copy of it is torn. Devices have no times that tell.
 func (s *source) changed() bool {
 	if s.kind != regular || s.snapshot != nil {
@@ -154,8 +185,6 @@ func (s *source) changed() bool {
 	}
 	return now.Size != s.stat.Size || now.Mtim != s.stat.Mtim
 }
-
-func (s *source) mtime() time.Time { return time.Unix(s.stat.Mtim.Unix()) }
 
 func (s *source) close() {
 	s.release()

@@ -5,11 +5,13 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"imgward/copy/internal/sys"
 )
 
 // checkSpace refuses a copy of size bytes that cannot fit into the file system behind f (a file on it, or a directory),
-// counting holes out by asking need only if there is a doubt.
-func checkSpace(f *os.File, size int64, need func() (int64, error)) error {
+// counting holes out by asking need only if there is a doubt. have is what the copy has of its own already.
+func checkSpace(f *os.File, size int64, need func() (int64, error), have int64) error {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || st.Blocks == 0 { // some network file systems say nothing
 		return nil
@@ -18,7 +20,7 @@ func checkSpace(f *os.File, size int64, need func() (int64, error)) error {
 	if os.Geteuid() == 0 {
 		free = int64(st.Bfree) // root may use the reserve
 	}
-	if free *= int64(st.Frsize); size <= free {
+	if free = free*int64(st.Frsize) + have; size <= free {
 		return nil
 	}
 	bytes, err := need()
@@ -26,6 +28,26 @@ func checkSpace(f *os.File, size int64, need func() (int64, error)) error {
 		return err
 	}
 	return fmt.Errorf("%w: the copy needs %s, %s are free where %s is", ErrNoSpace, Bytes(bytes), Bytes(free), f.Name())
+}
+
+// allocated is what f takes up on its medium, in bytes.
+func allocated(f *os.File) int64 {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return 0
+	}
+	return st.Blocks * 512
+}
+
+// makeRoom sets the size of an image; everything in it that is new reads as zeroes. With reserve its blocks are there
+// already, so that the file system cannot run out of them later.
+func makeRoom(f *os.File, size int64, reserve bool) error {
+	if reserve && size > 0 {
+		if err := sys.Allocate(f, 0, size); err != nil {
+			return err
+		}
+	}
+	return f.Truncate(size)
 }
 
 // Bytes is n for people, in binary units with one decimal.

@@ -17,15 +17,22 @@ type target interface {
 	file() *os.File
 	// prepare makes room for an image of size bytes. It is the first call that changes anything; whatever speaks
 	// against the copy has been looked for before. need tells how many bytes will be allocated at most; it costs a walk
-	// over the source and is asked only where size itself would not fit. Too little room is ErrNoSpace.
-	prepare(size int64, need func() (int64, error)) error
+	// over the source and is asked only where size itself would not fit. Too little room is ErrNoSpace. What an earlier
+	// copy left is kept if resumes says so, and emptied otherwise.
+	prepare(size int64, need func() (int64, error), resumes func(*os.File) bool) error
+	// statePath is where the state of a resumable copy is kept; "" if it cannot be resumed.
+	statePath() string
+	// scratch returns an empty file for trying out what the target's file system can do, which is gone when it is
+	// closed; nil if there is no way to have one.
+	scratch() *os.File
 	// blank reports whether everything that has not been written since prepare reads as zeroes.
 	blank() bool
 	// commit makes the image visible under its final name, durable if sync is set. After an error nothing of it is
 	// visible, as far as the kind of target allows, and abandon is still to be called.
 	commit(sync bool) error
-	// abandon releases locks and descriptors, and removes what was not committed. It may follow commit.
-	abandon()
+	// abandon releases locks and descriptors, and removes what was not committed unless it is to be resumed. It may
+	// follow commit.
+	abandon(resumable bool)
 }
 
 // openTarget chooses the kind of target for name and does every check that needs no more than looking: existing,
@@ -40,8 +47,10 @@ func openTarget(ctx context.Context, name string, src *source, o *Options) (targ
 	}
 	var st unix.Stat_t
 	err = unix.Stat(path, &st)
-	if err == nil && st.Dev == src.stat.Dev && st.Ino == src.stat.Ino {
-		return nil, fmt.Errorf("%s and %s are the same image", src.name, name)
+	if err == nil {
+		if err := overlap(src, name, &st); err != nil {
+			return nil, err
+		}
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -11,14 +11,11 @@ import (
 // than trailLimit has piled up, the oldest range is waited for and dropped from the cache. Without it a copy fills the
 // memory with dirty pages, and every other program on the host waits for them.
 type trail struct {
-	f      *os.File
-	direct bool // only runs too short for direct I/O are in the cache
-	mu     sync.Mutex
-	spans  []span
-	bytes  int64
+	f     *os.File
+	mu    sync.Mutex
+	spans []span
+	bytes int64
 }
-
-type span struct{ off, n int64 }
 
 // trailLimit is large enough to keep a device with a deep queue busy, and nothing beside the memory of a VM host.
 const trailLimit = 64 << 20

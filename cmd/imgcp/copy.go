@@ -54,8 +54,8 @@ func newCopyCommand() *cobra.Command {
 	return c
 }
 
-func (f *copyFlags) options() (imgcopy.Options, error) {
-	o := imgcopy.Defaults()
+func (f *copyFlags) options() (o imgcopy.Options, err error) {
+	o = imgcopy.Defaults()
 	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	switch o.Overwrite = imgcopy.Overwrite(f.overwrite); o.Overwrite {
 	case imgcopy.Refuse, imgcopy.Replace, imgcopy.InPlace:
@@ -69,6 +69,10 @@ func (f *copyFlags) options() (imgcopy.Options, error) {
 		return o, fmt.Errorf("--sync=%s: full or none", f.sync)
 	}
 	o.Requests = f.requests
+	o.Locks = imageLocks{}
+	if o.Users, err = newUsers(o.Log); err != nil {
+		return o, err
+	}
 	o.Reflink = imgcopy.When(f.reflink)
 	return o, nil
 }

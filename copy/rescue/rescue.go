@@ -4,6 +4,7 @@ package rescue
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -11,7 +12,12 @@ import (
 )
 
 // Range is [Off, Off+Len) of an image.
-type Range struct{ Off, Len int64 }
+type Range struct {
+	Off int64 `json:"offset"`
+	Len int64 `json:"length"`
+}
+
+func (r Range) end() int64 { return r.Off + r.Len }
 
 // Map knows the bad ranges of an image of a given size. Its methods may be called at the same time.
 type Map struct {
@@ -26,35 +32,35 @@ func (m *Map) MarkBad(off, n int64) {
 	m.bad = append(m.bad, Range{off, n})
 }
 
-// MarkGood takes a range out that was read in the end. It must lie within one bad range, as Bad returned it.
+// MarkGood takes a range out that was read in the end. What it has of good ones is let be.
 func (m *Map) MarkGood(off, n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rest := m.bad[:0:0]
 	for _, r := range m.bad {
-		if off >= r.Off+r.Len || off+n <= r.Off {
+		if off >= r.end() || off+n <= r.Off {
 			rest = append(rest, r)
 			continue
 		}
 		if off > r.Off {
 			rest = append(rest, Range{r.Off, off - r.Off})
 		}
-		if end := r.Off + r.Len; off+n < end {
-			rest = append(rest, Range{off + n, end - off - n})
+		if off+n < r.end() {
+			rest = append(rest, Range{off + n, r.end() - off - n})
 		}
 	}
 	m.bad = rest
 }
 
-// Bad returns the bad ranges in order, neighbours merged.
+// Bad returns the bad ranges in order, neighbours and overlaps merged.
 func (m *Map) Bad() []Range {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	slices.SortFunc(m.bad, func(a, b Range) int { return int(min(1, max(-1, a.Off-b.Off))) })
+	slices.SortFunc(m.bad, func(a, b Range) int { return cmp.Compare(a.Off, b.Off) })
 	merged := m.bad[:0:0]
 	for _, r := range m.bad {
-		if last := len(merged) - 1; last >= 0 && merged[last].Off+merged[last].Len == r.Off {
-			merged[last].Len += r.Len
+		if last := len(merged) - 1; last >= 0 && merged[last].end() >= r.Off {
+			merged[last].Len = max(merged[last].Len, r.end()-merged[last].Off)
 			continue
 		}
 		merged = append(merged, r)

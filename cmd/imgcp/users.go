@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"imgward/guard"
+)
+
+// users answers the copy engine's question with the guard's evidence.
+type users struct{ g *guard.Guard }
+
+func newUsers(log *slog.Logger) (*users, error) {
+	g, err := guard.New(guard.Config{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	return &users{g}, nil
+}
+
+// InUse implements imgcopy.Users.
+func (u *users) InUse(ctx context.Context, f *os.File) ([]guard.Use, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return u.g.Who(ctx, guard.StatID(&st), func() (*os.File, error) { return guard.Reopen(int(f.Fd())) }), nil
+}
+
+// Permitted implements imgcopy.Users. Exceptions are the daemon's, so it is asked through its own command. An image in
+// use that may be truncated all the same is what an exception looks like from here; outside of views there are none.
+func (u *users) Permitted(ctx context.Context, f *os.File) bool {
+	imgward, err := findImgward()
+	if err != nil {
+		return false
+	}
+	out, err := exec.CommandContext(ctx, imgward, "check", "--json", "truncate", f.Name()).Output()
+	if err != nil {
+		return false
+	}
+	var verdict struct {
+		Allowed bool              `json:"allowed"`
+		Uses    []json.RawMessage `json:"uses"`
+	}
+	return json.Unmarshal(out, &verdict) == nil && verdict.Allowed && len(verdict.Uses) > 0
+}
+
+// findImgward looks beside this program first: the two are installed together.
+func findImgward() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), "imgward")
+		if _, err := os.Stat(beside); err == nil {
+			return beside, nil
+		}
+	}
+	return exec.LookPath("imgward")
+}

@@ -1,0 +1,93 @@
+package imgcopy
+
+import (
+	"sync"
+
+	"imgward/copy/extent"
+)
+
+// chunk is the size of one request, and of a leaf of the hash trees: large enough that the cost of a system call and of
+// a disk's seek disappear, small enough that several in flight fit the memory and a signal is heard soon.
+const chunk = 1 << 20
+
+// zeroStep bounds one piece of nothing but hole, so that zeroing terabytes on a device does not make us deaf.
+const zeroStep = 1 << 30
+
+// span is the range [off, off+n) of an image.
+type span struct{ off, n int64 }
+
+func (s span) end() int64 { return s.off + s.n }
+
+// piece is one request's worth of the image: one chunk-aligned chunk that holds data, or any number of whole chunks of
+// hole. Pieces are numbered in the order of the image. Since they are aligned, a piece of a sparse image can be hashed
+// without looking at its neighbours, and the hash does not depend on where the file system keeps its holes.
+type piece struct {
+	seq int64
+	span
+	data []span // in order, within the piece; none: all hole
+}
+
+// feeder cuts an image into pieces, for many goroutines to take.
+type feeder struct {
+	mu    sync.Mutex
+	s     *extent.Scanner
+	ahead extent.Extent // of the scanner; what of it has not been cut yet
+	end   int64
+	seq   int64
+}
+
+func newFeeder(s *extent.Scanner, end int64) *feeder { return &feeder{s: s, end: end} }
+
+// next returns the next piece; ok is false at the end of the image.
+func (f *feeder) next() (p piece, ok bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if ok, err := f.load(); !ok || err != nil {
+		return piece{}, false, err
+	}
+	p = piece{seq: f.seq, span: span{off: f.ahead.Off}}
+	f.seq++
+	if p.n = f.wholeHole(); p.n > 0 {
+		f.take(p.n)
+		return p, true, nil
+	}
+	end := min(p.off/chunk*chunk+chunk, f.end)
+	p.n = end - p.off
+	for f.ahead.Off < end {
+		if ok, err := f.load(); !ok || err != nil {
+			return piece{}, false, err
+		}
+		part := span{f.ahead.Off, min(f.ahead.End(), end) - f.ahead.Off}
+		if !f.ahead.Hole {
+			p.data = append(p.data, part)
+		}
+		f.take(part.n)
+	}
+	return p, true, nil
+}
+
+// load makes sure that something is ahead.
+func (f *feeder) load() (ok bool, err error) {
+	if f.ahead.Len > 0 {
+		return true, nil
+	}
+	f.ahead, ok, err = f.s.Next()
+	return ok, err
+}
+
+func (f *feeder) take(n int64) {
+	f.ahead.Off += n
+	f.ahead.Len -= n
+}
+
+// wholeHole is the length of the hole ahead, if it is one, up to the last boundary of a chunk or the end of the image.
+func (f *feeder) wholeHole() int64 {
+	off, end := f.ahead.Off, f.ahead.End()
+	if !f.ahead.Hole || off%chunk != 0 {
+		return 0
+	}
+	if end < f.end {
+		end = end / chunk * chunk
+	}
+	return min(end-off, zeroStep)
+}
