@@ -41,7 +41,7 @@ func backupPull(t *testing.T, h *harness.Host) {
 	disk := h.Qcow2(t, "vm.qcow2", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: "qcow2"})
 	account := g.agent.Account(t, "vda")
-	socket := "/run/backup.sock"
+	socket := harness.Sockets + "/backup"
 	xml := h.WriteXML(t, "backup.xml", fmt.Sprintf(`<domainbackup mode='pull'>
 		<server transport='unix' socket='%s'/><disks>
 		<disk name='vda' backup='yes' type='file'><scratch file='%s'/></disk>
@@ -67,6 +67,6 @@ func backupIncremental(t *testing.T, h *harness.Host) {
 	g.Virsh(t, "backup-begin", xml).OK(t)
 	g.backedUp(t)
 	g.Virsh(t, "checkpoint-delete", "monday").OK(t)
-	harness.Run(t, "qemu-img", "check", "-q", h.Image("vm.increment")).OK(t)
 	g.finish(t, h, "vda", disk, "qcow2")
+	harness.Run(t, "qemu-img", "check", "-q", h.Image("vm.increment")).OK(t) // opens its backing file, the disk
 }

@@ -31,13 +31,15 @@ func shareable(t *testing.T, h *harness.Host) {
 	two.agent.Fill(t, "vda", 8*blocksPerMiB, blocksPerMiB)
 	one.agent.Healthy(t, "vda")
 	two.agent.Healthy(t, "vda")
-	two.finish(t, h, "vda", disk.File, "raw")
+	account := two.agent.Account(t, "vda")
+	two.shutdown(t)
 	one.finish(t, h, "vda", disk.File, "raw")
+	h.CheckImage(t, disk.File, "raw", account)
 }
 
 // lockedOut: that a second domain cannot start on a disk is QEMU's own doing, by locks that must work across the view.
 func lockedOut(t *testing.T, h *harness.Host) {
-	disks := []harness.Disk{{Target: "vda", File: h.Raw(t, "vm.img", 8*MiB)}}
+	disks := []harness.Disk{{Target: "vda", File: h.Qcow2(t, "vm.qcow2", 8*MiB), Format: "qcow2"}}
 	h.Run(t, harness.Spec{Name: "one", Disks: disks})
 	two := h.Define(t, harness.Spec{Name: "two", Disks: disks})
 	two.Virsh(t, "start").Fails(t, `Failed to get "write" lock`)

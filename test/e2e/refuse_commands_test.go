@@ -12,11 +12,10 @@ type command struct {
 	name   string
 	script string
 	ops    string // the refusal is for one of these
-	// byName: the command replaces or removes the name that it is given; a symbolic link is not the image then.
+	// byName: given a symbolic link, the command replaces or removes that, and leaves the image alone.
 	byName bool
-	qcow2  bool // makes sense on a qcow2 image only
-	virsh  bool // libvirtd does it, by volume or on behalf of a domain: own names only
-	dir    bool // acts on the directory above
+	format string // the only image format that it makes sense on
+	virsh  bool   // libvirtd does it, by volume or on behalf of a domain: own names only
 	// locked: natively, QEMU's own image locks refuse it.
 	locked bool
 }
@@ -47,7 +46,7 @@ var refused = []command{
 	{name: "fallocate -l", ops: "write fallocate truncate", script: `fallocate -l 32M "$IMG"`},
 	{name: "sed -i", ops: "replace", byName: true, script: `sed -i 's/a/b/' "$IMG"`},
 	{name: "rsync", ops: "replace", byName: true, script: `rsync -I "$SRC" "$IMG"`},
-	{name: "rsync --inplace", ops: "write", script: `rsync -I --inplace "$SRC" "$IMG"`},
+	{name: "rsync --inplace", ops: "write", byName: true, script: `rsync -I --inplace "$SRC" "$IMG"`},
 	{name: "install", ops: "unlink", byName: true, script: `install -m 600 "$SRC" "$IMG"`},
 	{name: "ln -f", ops: "replace unlink", byName: true, script: `ln -f "$SRC" "$IMG"`},
 	{name: "ln -sf", ops: "replace unlink", byName: true, script: `ln -sf "$SRC" "$IMG"`},
@@ -63,13 +62,13 @@ var refused = []command{
 	{name: "qemu-img convert", ops: "write truncate", locked: true, script: `qemu-img convert -f raw -O raw "$SRC" "$IMG"`},
 	{name: "qemu-img convert -n", ops: "write truncate", locked: true, script: `qemu-img convert -n -f raw -O raw "$SRC" "$IMG"`},
 	{name: "qemu-img resize", ops: "write truncate", locked: true,
-		script: `qemu-img resize -q -f $(qemu-img info -U "$IMG" | sed -n 's/file format: //p') "$IMG" +1M`},
+		script: `qemu-img resize -q -f $(qemu-img info -U "$IMG" | sed -n '/file format/{s/.*: //p;q}') "$IMG" +1M`},
 	{name: "qemu-img commit", ops: "write", locked: true, script: `
 		qemu-img create -q -f qcow2 -b "$IMG" -F raw -u "$OUT/over" 8M; qemu-io -c 'write 0 64k' "$OUT/over"
 		qemu-img commit -q "$OUT/over"`},
-	{name: "qemu-img rebase", ops: "write", locked: true, qcow2: true, script: `qemu-img rebase -u -b "" "$IMG"`},
-	{name: "qemu-img snapshot", ops: "write", locked: true, qcow2: true, script: `qemu-img snapshot -c evil "$IMG"`},
-	{name: "qemu-img amend", ops: "write", locked: true, qcow2: true, script: `qemu-img amend -o lazy_refcounts=on "$IMG"`},
+	{name: "qemu-img rebase", ops: "write", locked: true, format: "qcow2", script: `qemu-img rebase -u -b "" "$IMG"`},
+	{name: "qemu-img snapshot", ops: "write", locked: true, format: "qcow2", script: `qemu-img snapshot -c evil "$IMG"`},
+	{name: "qemu-img amend", ops: "write", locked: true, format: "qcow2", script: `qemu-img amend -o lazy_refcounts=on "$IMG"`},
 	{name: "qemu-io", ops: "write", locked: true, script: `qemu-io -f raw -c 'write 0 64k' "$IMG"`},
 	{name: "nbdcopy", ops: "write truncate", script: `nbdcopy "$SRC" "$IMG"`},
 
@@ -89,7 +88,8 @@ import os, sys
 os.copy_file_range(os.open(sys.argv[1], os.O_RDONLY), os.open(sys.argv[2], os.O_WRONLY), 65536)' "$SRC" "$IMG"`},
 	{name: "shared mapping", ops: "write", script: `python3 -c '
 import mmap, sys
-mmap.mmap(open(sys.argv[1], "r+b").fileno(), 4096)[0:1] = b"\0"' "$IMG"`},
+image = open(sys.argv[1], "r+b")
+mmap.mmap(image.fileno(), 4096)[0:1] = b"\0"' "$IMG"`},
 	{name: "RENAME_EXCHANGE", ops: "rename replace", byName: true, script: `python3 -c '
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -111,10 +111,19 @@ os.write(check(libc.open_by_handle_at(root, handle, os.O_WRONLY)), b"\0")' "$IMG
 	{name: "virsh vol-delete", ops: "unlink", virsh: true, script: `virsh -q vol-delete --pool "$POOL" "$VOL"`},
 	{name: "virsh vol-upload", ops: "truncate write write-data", virsh: true,
 		script: `virsh -q vol-upload --pool "$POOL" "$VOL" "$SRC"`},
-	{name: "virsh vol-resize", ops: "truncate write fallocate", virsh: true, qcow2: false,
-		script: `virsh -q vol-resize --pool "$POOL" "$VOL" 1M --shrink`},
+	{name: "virsh vol-resize", ops: "truncate write fallocate", virsh: true, format: "raw",
+		script: `virsh -q vol-resize --pool "$POOL" "$VOL" 16M`},
 	{name: "virsh save OTHERVM", ops: "truncate write write-data unlink", virsh: true, script: `virsh -q save "$DOM2" "$IMG"`},
+}
 
-	{name: "mv directory", ops: "rename-dir", dir: true, script: `mv "$DIR" "$DIR.old"`},
-	{name: "rm -rf directory", ops: "unlink", dir: true, script: `rm -rf "$DIR"`},
+// refusedAbove act on the directory above the images.
+var refusedAbove = []command{
+	{name: "mv directory", ops: "rename-dir", script: `mv "$DIR" "$DIR.old"`},
+	{name: "mv directory elsewhere", ops: "unlink rename-dir", script: `mv "$DIR" "$OUT/away"`},
+	{name: "rm -rf directory", ops: "unlink", script: `rm -rf "$DIR"`},
+	{name: "RENAME_EXCHANGE directory", ops: "rename-dir", script: `mkdir "$DIR.new"; python3 -c '
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.renameat2(-100, sys.argv[1].encode(), -100, sys.argv[2].encode(), 2) < 0:
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))' "$DIR.new" "$DIR"`},
 }

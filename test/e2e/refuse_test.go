@@ -17,14 +17,14 @@ import (
 type victim struct {
 	name   string
 	target string
-	qcow2  bool
+	format string
 }
 
 var victims = []victim{
-	{"disk.img", "vda", false},
-	{"overlay.qcow2", "vdb", true},
-	{"backing.img", "vdb", false},
-	{"cd.iso", "sda", false},
+	{"disk.img", "vda", "raw"},
+	{"overlay.qcow2", "vdb", "qcow2"},
+	{"backing.img", "vdb", "raw"},
+	{"cd.iso", "sda", "raw"},
 }
 
 // alias is another way to the same image.
@@ -55,11 +55,11 @@ func TestRefuse(t *testing.T) {
 	for _, victim := range victims {
 		image := filepath.Join(s.dir, victim.name)
 		for _, c := range refused {
-			if c.qcow2 && !victim.qcow2 {
+			if c.format != "" && c.format != victim.format {
 				continue
 			}
 			t.Run(victim.name+"/"+c.name, func(t *testing.T) { refuse(t, v, s, c, victim, image, ownName) })
-			if c.virsh || c.dir {
+			if c.virsh {
 				continue
 			}
 			for _, a := range aliases {
@@ -76,7 +76,7 @@ func TestRefuseHotPlugged(t *testing.T) {
 	v := h.Mount(t)
 	s, g := besieged(t, h)
 	for i, c := range refused {
-		if c.qcow2 {
+		if c.format == "qcow2" {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -84,10 +84,35 @@ func TestRefuseHotPlugged(t *testing.T) {
 			image := s.image(t, name)
 			target := "sd" + name[3:]
 			g.Virsh(t, "attach-disk", image, target, "--targetbus", "scsi", "--live").OK(t)
-			refuse(t, v, s, c, victim{name, target, false}, image, ownName)
+			refuse(t, v, s, c, victim{name, target, "raw"}, image, ownName)
 		})
 	}
 	g.unharmed(t)
+}
+
+// TestRefuseAbove renames and removes the directory that holds the images.
+func TestRefuseAbove(t *testing.T) {
+	h := harness.New(t)
+	v := h.Mount(t)
+	h.Run(t, harness.Spec{Name: "other"})
+	for i, c := range refusedAbove {
+		t.Run(c.name, func(t *testing.T) {
+			s := newScene(t, h, "above"+string(rune('a'+i)))
+			image := s.image(t, "disk.img")
+			h.Run(t, harness.Spec{Name: "vm", Disks: []harness.Disk{{Target: "vda", File: image}}})
+			before, known := h.Identify(t, image), len(refusals(t, v))
+			r := s.run(t, c, image)
+			after := s.look(t, image)
+			if harness.Native() {
+				harmed(t, c, r, before, after)
+				return
+			}
+			unchanged(t, before, after)
+			r.Fails(t, "Device or resource busy")
+			explained(t, refusals(t, v)[known:], c, "vda")
+			stillRunning(t, h)
+		})
+	}
 }
 
 // besieged boots the guest "vm", whose images are the victims, and "other", which is to be saved over them.
@@ -153,7 +178,7 @@ func refuse(t *testing.T, v *harness.View, s *scene, c command, victim victim, i
 	}
 	unchanged(t, before, after)
 	r.Fails(t, "Device or resource busy")
-	explained(t, refusals(t, v)[known:], c, victim)
+	explained(t, refusals(t, v)[known:], c, victim.target)
 	stillRunning(t, s.h)
 }
 
@@ -194,14 +219,14 @@ func harmed(t *testing.T, c command, r harness.Result, before, after harness.Ide
 }
 
 // explained checks that the event stream has a refusal with the right operation, domain and target.
-func explained(t *testing.T, news []harness.Refusal, c command, victim victim) {
+func explained(t *testing.T, news []harness.Refusal, c command, target string) {
 	t.Helper()
 	for _, r := range news {
-		if slices.Contains(strings.Fields(c.ops), r.Op) && r.Domain == "vm" && (c.dir || r.Target == victim.target) {
+		if slices.Contains(strings.Fields(c.ops), r.Op) && r.Domain == "vm" && r.Target == target {
 			return
 		}
 	}
-	t.Errorf("no refusal of %s for %s of vm among the events: %+v", c.ops, victim.target, news)
+	t.Errorf("no refusal of %s for %s of vm among the events: %+v", c.ops, target, news)
 }
 
 func stillRunning(t *testing.T, h *harness.Host) {

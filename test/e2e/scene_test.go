@@ -25,6 +25,7 @@ func newScene(t *testing.T, h *harness.Host, name string) *scene {
 		}
 	}
 	s.src = h.Raw(t, filepath.Join(name, "src"), MiB)
+	s.pin(t, "src")
 	t.Cleanup(func() { s.sweep(t) })
 	return s
 }
@@ -63,7 +64,11 @@ func (s *scene) run(t *testing.T, c command, image string, prefix ...string) har
 }
 
 func (s *scene) env(image string) []string {
-	return []string{"IMG=" + image, "DIR=" + s.dir, "SRC=" + s.src, "OUT=" + s.h.Out,
+	src := s.src
+	if filepath.Dir(image) == s.bind() { // link and rename do not work from one mount to another
+		src = filepath.Join(s.bind(), filepath.Base(src))
+	}
+	return []string{"IMG=" + image, "DIR=" + s.dir, "SRC=" + src, "OUT=" + s.h.Out,
 		"POOL=" + filepath.Base(s.dir), "VOL=" + filepath.Base(image), "DOM2=other"}
 }
 
@@ -90,26 +95,23 @@ func (s *scene) putBack(t *testing.T, b *backup, names []string) {
 	if err := writeSparse(keep, b.contents); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Lstat(s.dir); err != nil { // the directory itself was moved or removed
-		os.Rename(s.dir+".old", s.dir)
-		os.Mkdir(s.dir, 0o711)
+	for _, name := range names {
+		s.relink(t, keep, filepath.Join(s.h.Images, name))
 	}
-	all, err := filepath.Glob(filepath.Join(s.keep, "*"))
-	if err != nil {
+	src := filepath.Base(s.src)
+	s.relink(t, filepath.Join(s.keep, src), s.src)
+	if err := os.Truncate(filepath.Join(s.keep, src), MiB); err != nil {
 		t.Fatal(err)
 	}
-	for _, other := range all { // rm -rf took the others, too
-		os.Link(other, s.h.Beneath(t, filepath.Join(s.dir, filepath.Base(other))))
-	}
-	for _, name := range names {
-		path := s.h.Beneath(t, filepath.Join(s.h.Images, name))
-		os.Remove(path)
-		if err := os.Link(keep, path); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := os.Stat(s.src); err != nil {
-		s.h.Raw(t, filepath.Join(filepath.Base(s.dir), "src"), MiB)
+}
+
+// relink gives a kept inode its name back.
+func (s *scene) relink(t *testing.T, keep, name string) {
+	t.Helper()
+	path := s.h.Beneath(t, name)
+	os.Remove(path)
+	if err := os.Link(keep, path); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Sockets is a directory where QEMU, which is not root, may make sockets of short names.
+const Sockets = "/run/sockets"
+
 // runInit is pid 1 of the sandbox. It must reap: libvirt waits for a QEMU that it killed until kill(pid, 0) says that
 // there is no such process, and a zombie without a reaper would stay one.
 func runInit() int {
@@ -66,8 +69,10 @@ func enterMounts(root string) error {
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
 		return fmt.Errorf("mount /run: %w", err)
 	}
-	if err := os.Mkdir("/run/lock", 0o777); err != nil {
-		return err
+	for _, dir := range []string{"/run/lock", Sockets} {
+		if err := errors.Join(os.Mkdir(dir, 0), os.Chmod(dir, os.ModeSticky|0o777)); err != nil {
+			return err
+		}
 	}
 	for _, dir := range libvirtDirs {
 		if err := unix.Mount(filepath.Join(root, dir), dir, "", unix.MS_BIND, ""); err != nil {
