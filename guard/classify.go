@@ -4,10 +4,19 @@ import "imgward/guard/procfs"
 
 // Classify implements Checker. A caller that is not visible here is an outsider with pid 0.
 func (g *Guard) Classify(tid int, uid uint32) Process {
+	return identify(g.regime.Load().procs.Recent, tid, uid)
+}
+
+// classify is Classify for a verdict: it notices that a process executes another program since it was last seen.
+func (r *regime) classify(tid int, uid uint32) Process {
+	return identify(r.procs.Classify, tid, uid)
+}
+
+func identify(look func(int) (procfs.Process, error), tid int, uid uint32) Process {
 	if tid <= 0 {
 		return Process{UID: uid, Class: ClassOutsider}
 	}
-	p, err := g.procs.Classify(tid)
+	p, err := look(tid)
 	if err != nil {
 		return Process{PID: tid, UID: uid, Class: ClassOutsider}
 	}
@@ -20,9 +29,13 @@ func classOf(k procfs.Kind) Class {
 		return ClassVMM
 	case procfs.Manager:
 		return ClassManager
+	case procfs.Trusted:
+		return ClassTrusted
 	}
 	return ClassOutsider
 }
 
 // is says whether two observations are of the same process.
-func (p Process) is(o Process) bool { return p.PID != 0 && p.PID == o.PID && p.Start == o.Start }
+func (p *Process) is(o Process) bool {
+	return p.PID != 0 && p.Start != 0 && p.PID == o.PID && p.Start == o.Start
+}

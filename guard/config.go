@@ -4,19 +4,27 @@ import (
 	"log/slog"
 
 	"imgward/guard/libvirt"
+	"imgward/guard/policy"
 )
 
 // Config is what a Guard is made of. The zero value guards by the default policy with the host's own files.
 type Config struct {
-	Policy *Policy // nil: DefaultPolicy
-	Host   Host    // nil: HostDirect
+	Policy *policy.Policy // nil: policy.Default
+	Host   Host           // nil: HostDirect
 	Log    *slog.Logger
 	// ViewRoot is the host path of the view's mountpoint, for messages only. Empty where there is no view.
 	ViewRoot string
 	// StatusDirs are libvirt's directories of status files; nil: DefaultStatusDirs.
 	StatusDirs []libvirt.Dir
+	// DefinitionDirs hold the definitions of persistent domains; nil: DefaultDefinitionDirs. They are read only where the
+	// policy protects what is defined.
+	DefinitionDirs []libvirt.Dir
 	// PoolDirs hold libvirt's definitions of storage pools; nil: DefaultPoolDirs.
 	PoolDirs []string
+	// Exceptions are those that hold already: what SaveExceptions was given last by a predecessor.
+	Exceptions []Exception
+	// SaveExceptions is told all exceptions whenever they change. It is called by one goroutine at a time.
+	SaveExceptions func([]Exception) error
 	// ProcRoot is where proc is mounted; empty: /proc.
 	ProcRoot string
 }
@@ -33,6 +41,15 @@ func DefaultStatusDirs() []libvirt.Dir {
 	}
 }
 
+// DefaultDefinitionDirs are where libvirt's system daemons keep the definitions of persistent domains.
+func DefaultDefinitionDirs() []libvirt.Dir {
+	var dirs []libvirt.Dir
+	for _, driver := range []string{"qemu", "libxl", "lxc", "ch"} {
+		dirs = append(dirs, libvirt.Dir{Path: "/etc/libvirt/" + driver, Driver: driver})
+	}
+	return dirs
+}
+
 // DefaultPoolDirs are where libvirt keeps its storage pools: the state of active ones, then the definitions.
 func DefaultPoolDirs() []string {
 	return []string{"/run/libvirt/storage", "/etc/libvirt/storage"}
@@ -41,7 +58,7 @@ func DefaultPoolDirs() []string {
 // withDefaults fills in what is not set.
 func (c Config) withDefaults() Config {
 	if c.Policy == nil {
-		c.Policy = DefaultPolicy()
+		c.Policy = policy.Default()
 	}
 	if c.Host == nil {
 		c.Host = HostDirect{}
@@ -51,6 +68,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.StatusDirs == nil {
 		c.StatusDirs = DefaultStatusDirs()
+	}
+	if c.DefinitionDirs == nil {
+		c.DefinitionDirs = DefaultDefinitionDirs()
 	}
 	if c.PoolDirs == nil {
 		c.PoolDirs = DefaultPoolDirs()

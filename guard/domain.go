@@ -13,6 +13,8 @@ type domain struct {
 	libvirt.Domain
 	start    uint64 // of the VMM when its pid was first seen in this file; 0: it did not run then
 	listings []*listing
+	// unreadable: the file cannot be read any more, and this is what it said before.
+	unreadable bool
 }
 
 // listing is one image that a domain lists. Its ids stick while the same VMM lists the same path: if the path comes to
@@ -93,10 +95,17 @@ func (l *listing) resolved(id ID) bool {
 	return true
 }
 
+// lists says whether two versions of a domain are of the same VMM with the same images.
+func (d *domain) lists(before *domain) bool {
+	return d.PID == before.PID && slices.EqualFunc(d.listings, before.listings, func(a, b *listing) bool {
+		return a.image == b.image
+	})
+}
+
 // use is the listing as evidence.
-func (l *listing) use() Use {
+func (l *listing) use(e Evidence) Use {
 	return Use{
 		Domain: l.domain.Name, UUID: l.domain.UUID, PID: l.domain.PID, Target: l.image.Target,
-		Role: Role(l.image.Role), Writable: l.image.Writable, Evidence: EvidenceLibvirt, Path: l.image.Path,
+		Role: Role(l.image.Role), Writable: l.image.Writable, Evidence: e, Path: l.image.Path,
 	}
 }

@@ -12,14 +12,20 @@ import (
 
 // domains is what libvirt's status files say, by inode. Every question reads the directories again (see libvirt.Index).
 type domains struct {
-	host  Host
-	proc  procfs.FS
-	isVMM func(pid int) bool
+	host     Host
+	proc     procfs.FS
+	isVMM    func(pid int) bool
+	evidence Evidence // what a listing counts as
+
+	// What is told of changes once the first reading is through, with sem held.
+	changed    func(d *domain, change string)
+	unreadable func(path string, err error, blind bool)
 
 	// sem, of capacity 1, is held while anything below is used: a mutex that a context can stop waiting for. It is
 	// held across the reading of directories and files of the host, never across a request to a view.
 	sem     chan struct{}
 	index   *libvirt.Index
+	settled bool                  // everything was read once
 	byPath  map[string]*domain    // by status file
 	byImage map[ID][]*listing     // what is known to be in use, running or not
 	pending map[*listing]struct{} // listings whose path led nowhere yet
@@ -29,7 +35,8 @@ type domains struct {
 
 func newDomains(host Host, proc procfs.FS, index *libvirt.Index, isVMM func(pid int) bool) *domains {
 	return &domains{
-		host: host, proc: proc, isVMM: isVMM, sem: make(chan struct{}, 1), index: index,
+		host: host, proc: proc, isVMM: isVMM, evidence: EvidenceLibvirt,
+		changed: func(*domain, string) {}, unreadable: func(string, error, bool) {}, sem: make(chan struct{}, 1), index: index,
 		byPath: make(map[string]*domain), byImage: make(map[ID][]*listing), pending: make(map[*listing]struct{}),
 		blind: make(map[string]*domain), byPID: make(map[int]*domain),
 	}
@@ -50,6 +57,7 @@ func (s *domains) locked(ctx context.Context, f func()) error {
 	if err != nil {
 		return err
 	}
+	s.settled = true
 	s.retryPending()
 	f()
 	return nil
@@ -61,22 +69,48 @@ func (s *domains) apply(c libvirt.Change) {
 	if before != nil {
 		s.forget(c.Path, before)
 	}
-	if c.Domain == nil {
-		return
+	var d *domain
+	if c.Domain != nil {
+		d = newDomain(c.Domain, before, s.proc, s.isVMM)
+		d.unreadable = c.Err != nil
+		s.learn(c.Path, d)
 	}
-	d := newDomain(c.Domain, before, s.proc, s.isVMM)
-	s.byPath[c.Path] = d
+	s.report(c, before, d)
+}
+
+// learn takes in what a file says.
+func (s *domains) learn(path string, d *domain) {
+	s.byPath[path] = d
 	if d.PID != 0 {
 		s.byPID[d.PID] = d
 	}
 	if d.Blind {
-		s.blind[c.Path] = d
+		s.blind[path] = d
 	}
 	for _, l := range d.listings {
 		for _, id := range l.ids {
 			s.byImage[id] = append(s.byImage[id], l)
 		}
 		s.resolve(l)
+	}
+}
+
+// report tells what has changed. The domains that are there when the daemon starts are no news; a file that cannot be
+// read always is.
+func (s *domains) report(c libvirt.Change, before, now *domain) {
+	if c.Err != nil && (before == nil || !before.unreadable) {
+		s.unreadable(c.Path, c.Err, now != nil && now.Blind)
+	}
+	if !s.settled || c.Err != nil {
+		return
+	}
+	switch {
+	case before == nil || before.Blind && now != nil:
+		s.changed(now, "started")
+	case now == nil && !before.Blind:
+		s.changed(before, "stopped")
+	case now != nil && !now.lists(before):
+		s.changed(now, "changed")
 	}
 }
 
@@ -142,13 +176,19 @@ func (s *domains) resolveAll() {
 	}
 }
 
+// dirs are the directories that are read.
+func (s *domains) dirs(ctx context.Context) (dirs []string) {
+	_ = s.locked(ctx, func() { dirs = s.index.Dirs() })
+	return dirs
+}
+
 // uses says who uses the image, by the status files as they are now.
 func (s *domains) uses(ctx context.Context, id ID) ([]Use, error) {
 	var uses []Use
 	err := s.locked(ctx, func() {
 		for _, l := range s.byImage[id] {
 			if !l.domain.Session && l.domain.running(s.proc) {
-				uses = append(uses, l.use())
+				uses = append(uses, l.use(s.evidence))
 			}
 		}
 		uses = append(uses, s.blindUses()...)
@@ -161,7 +201,7 @@ func (s *domains) blindUses() []Use {
 	var uses []Use
 	for _, path := range slices.Sorted(maps.Keys(s.blind)) {
 		uses = append(uses, Use{
-			Domain: s.blind[path].Name, Role: RoleUnknown, Writable: true, Evidence: EvidenceLibvirt, Path: path,
+			Domain: s.blind[path].Name, Role: RoleUnknown, Writable: true, Evidence: s.evidence, Path: path,
 		})
 	}
 	return uses
@@ -180,7 +220,7 @@ func (s *domains) all(ctx context.Context) (map[ID][]Use, error) {
 					alive[l.domain] = up
 				}
 				if up {
-					all[id] = append(all[id], l.use())
+					all[id] = append(all[id], l.use(s.evidence))
 				}
 			}
 		}

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"imgward/guard/policy"
 	"imgward/guard/procfs"
 	"imgward/guard/qlock"
 )
@@ -8,15 +9,17 @@ import (
 // uses gathers why the image is in use, as far as that counts against the caller, best evidence first. The dear ones
 // (opening the file, walking /proc) are only asked when the cheap ones have found nothing.
 func (q *inquiry) uses() []Use {
-	uses := q.listed()
+	uses := append(q.listed(), q.policyUses()...)
 	uses = append(uses, q.viewUses(q.unlisted(q.openVMMs(), uses))...)
-	if len(uses) == 0 {
-		uses = q.lockUses()
+	if len(uses) > 0 || q.Op == OpWrite && q.caller.Class == ClassOutsider {
+		// A write through a handle that the policy may revoke comes often. What does not come through the view was
+		// looked at when it was opened.
+		return uses
 	}
-	if len(uses) == 0 {
-		uses = q.directUses()
+	if uses = q.lockUses(); len(uses) > 0 {
+		return uses
 	}
-	return uses
+	return q.directUses()
 }
 
 // listed is what libvirt's status files say. Being unable to read them in time counts as a use: closed for destroyers.
@@ -29,8 +32,8 @@ func (q *inquiry) listed() []Use {
 }
 
 // unlisted drops the openers that are known better from a status file.
-func (q *inquiry) unlisted(vmms []Opener, known []Use) []Opener {
-	var rest []Opener
+func (q *inquiry) unlisted(vmms []standing, known []Use) []standing {
+	var rest []standing
 	for _, o := range vmms {
 		if !names(known, o.PID) {
 			rest = append(rest, o)
@@ -51,7 +54,11 @@ func names(uses []Use, pid int) bool {
 // openBy says which live VMMs, the caller apart, have the image open: through the view, directly, or on another host,
 // seen by its locks.
 func (q *inquiry) openBy() []Use {
-	uses := q.viewUses(q.openVMMs())
+	var uses []Use
+	if q.governing().Protect == policy.Always {
+		uses = q.policyUses()
+	}
+	uses = append(uses, q.viewUses(q.openVMMs())...)
 	if len(uses) == 0 {
 		uses = q.directUses()
 	}
@@ -104,7 +111,7 @@ func (q *inquiry) directUses() []Use {
 		return nil
 	}
 	var uses []Use
-	_ = q.g.procs.VMMFiles(q.ctx, func(o procfs.OpenFile) bool {
+	_ = q.procs.VMMFiles(q.ctx, func(o procfs.OpenFile) bool {
 		if fileID(&o) == q.Image && !(o.PID == q.caller.PID && o.Start == q.caller.Start) && !names(uses, o.PID) {
 			uses = append(uses, directUse(&o))
 		}
@@ -138,7 +145,7 @@ func (q *inquiry) holds() bool {
 	if names(q.listed(), q.caller.PID) {
 		return true
 	}
-	return q.g.procs.FS.Holds(procfs.Process{PID: q.caller.PID, Start: q.caller.Start}, func(o *procfs.OpenFile) bool {
+	return q.procs.FS.Holds(procfs.Process{PID: q.caller.PID, Start: q.caller.Start}, func(o *procfs.OpenFile) bool {
 		return fileID(o) == q.Image
 	})
 }

@@ -8,7 +8,7 @@ func usedReason(u Use) string {
 	case EvidenceLock:
 		return lockedReason(u)
 	case EvidencePolicy:
-		return "the policy protects it"
+		return policyReason(u)
 	}
 	if u.Domain == "" {
 		if u.PID == 0 {
@@ -21,6 +21,17 @@ func usedReason(u Use) string {
 			printable(u.Domain), printable(u.Path))
 	}
 	return fmt.Sprintf("it is %s of running domain %s%s", part(u), printable(u.Domain), pidClause(u.PID))
+}
+
+func policyReason(u Use) string {
+	switch {
+	case u.Domain == "":
+		return "the policy protects it always"
+	case u.Role == RoleUnknown:
+		return fmt.Sprintf("the definition of domain %s cannot be read, so every image counts as its own (%s)",
+			printable(u.Domain), printable(u.Path))
+	}
+	return fmt.Sprintf("it is %s of domain %s, and the policy protects what is defined", part(u), printable(u.Domain))
 }
 
 func lockedReason(u Use) string {
@@ -56,12 +67,17 @@ func pidClause(pid int) string {
 }
 
 // writtenReason is the clause that names who keeps a VM from starting.
-func writtenReason(w Opener, g *Guard) string {
-	since := w.Since.Format("15:04:05")
-	if _, alive := g.now(w); !alive {
-		return fmt.Sprintf("it is open for writing since %s through a handle of %s (pid %d), which has ended: a loop "+
-			"device or a child process has it now; the VM can start when that is gone", since, printable(w.Comm), w.PID)
+func writtenReason(w standing) string {
+	since, who := w.Since.Format("15:04:05"), fmt.Sprintf("%s (pid %d)", printable(w.Comm), w.PID)
+	switch {
+	case w.PID == 0:
+		who = "a process of another pid namespace"
+	case w.Comm == "":
+		who = fmt.Sprintf("process %d", w.PID)
 	}
-	return fmt.Sprintf("it is being written by %s (pid %d) since %s; the VM can start when that ends",
-		printable(w.Comm), w.PID, since)
+	if w.gone {
+		return fmt.Sprintf("it is open for writing since %s through a handle of %s, which has ended: a loop device or a "+
+			"child process has it now; the VM can start when that is gone", since, who)
+	}
+	return fmt.Sprintf("it is being written by %s since %s; the VM can start when that ends", who, since)
 }

@@ -78,6 +78,7 @@ const (
 	EvidenceView    Evidence = "view"    // a VMM has it open through the view
 	EvidenceProcess Evidence = "process" // a VMM has the backing inode open directly (/proc/PID/fd)
 	EvidenceLock    Evidence = "lock"    // QEMU's image locks are held on the backing inode
+	EvidenceChain   Evidence = "chain"   // the header of an image in use names it
 	EvidencePolicy  Evidence = "policy"  // the policy protects it always, or while it is defined
 )
 
@@ -100,6 +101,7 @@ type Class string
 const (
 	ClassVMM      Class = "vmm"
 	ClassManager  Class = "manager"
+	ClassTrusted  Class = "trusted" // by the policy: it may do anything, a backup agent for example
 	ClassOutsider Class = "outsider"
 )
 
@@ -113,11 +115,13 @@ type Process struct {
 	Class Class
 }
 
-// Opener is a process that has an image open through the view.
+// Opener is a process that has an image open through the view. Its Comm, Exe and Class are those of the moment of
+// opening, or empty where they are not remembered: Check looks at the process again. The view's own daemon is no opener.
 type Opener struct {
 	Process
-	Write bool // opened for writing
-	Since time.Time
+	Write   bool // opened for writing
+	Checked bool // opened with Verdict.CheckWrites: each of its writes is judged
+	Since   time.Time
 }
 
 // Request is one question to the guard.
@@ -129,7 +133,8 @@ type Request struct {
 	TID int
 	UID uint32
 	// Path is the name that the caller used, relative to the view, for messages and policy globs. It may be empty
-	// where the caller used a descriptor. It is called at most once, and only when the answer needs it.
+	// where the caller used a descriptor. It is called only when the answer needs it: at most once by Check, where the
+	// policy has rules by path, and once by Refused.
 	Path func() string
 	// Exists says whether the directory that holds Path has an entry of this name. The next free name in a refusal
 	// comes from it; nil leaves that out. Like Path it is called only for a refusal that is explained.
@@ -159,8 +164,11 @@ type Verdict struct {
 	// already be on its way (it reaches a FUSE server after close(2) has returned), so the caller may wait for a
 	// moment, 2 s at most, and ask again.
 	Settles bool
-	// CheckWrites is set on an allowed OpOpenWrite whose writes must be judged one by one (a manager's handle on an
-	// image in use): the file system must send that handle's writes through itself and ask OpWrite for each.
+	// Message is what the operator has to say to it (policy: message).
+	Message string
+	// CheckWrites is set on an allowed open (OpOpenWrite, OpTruncate) whose writes must be judged one by one: a
+	// manager's handle on an image in use, any outsider's where the policy revokes handles. The file system must send
+	// that handle's writes through itself and ask OpWrite for each.
 	CheckWrites bool
 	// Spend is set where an exception (`imgward allow`) is all that lets the operation through. The caller must call
 	// it right before the deed: it logs and counts the exception and uses up one for a single use. False means that it
@@ -188,7 +196,7 @@ type Checker interface {
 	// asks it too. It never returns an error: what cannot be found out counts against destroyers and for VMMs.
 	Check(ctx context.Context, r *Request) Verdict
 	// Refused reports a refusal that was really given to a caller: it explains it on the caller's terminal, logs it,
-	// counts it and publishes it. It does not block on any of these.
+	// counts it and publishes it. It does not block on any of these, and uses r only until it returns.
 	Refused(r *Request, v *Verdict)
 	// Classify resolves a thread id to its process. It is cheap for a process seen a moment ago.
 	Classify(tid int, uid uint32) Process

@@ -12,7 +12,7 @@ func (g *Guard) InUse(ctx context.Context) map[ID][]Use {
 	if err != nil {
 		g.log.Warn("images in use are not complete", "err", err)
 	}
-	_ = g.procs.VMMFiles(ctx, func(o procfs.OpenFile) bool {
+	_ = g.regime.Load().procs.VMMFiles(ctx, func(o procfs.OpenFile) bool {
 		id := fileID(&o)
 		if !names(all[id], o.PID) {
 			all[id] = append(all[id], g.domains.named(ctx, id, directUse(&o)))

@@ -4,19 +4,29 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"imgward/guard/libvirt"
 	"imgward/guard/procfs"
 )
 
 // Guard is the Checker over one host's evidence. Its methods may be called concurrently.
+//
+// Lock order: exceptions before events; domains holds none of the others. No lock is held while a request to a view
+// is made.
 type Guard struct {
-	config  Config
-	log     *slog.Logger
-	procs   *procfs.Classifier
-	domains *domains
+	config     Config
+	log        *slog.Logger
+	regime     atomic.Pointer[regime]
+	domains    *domains // that run, by the status files
+	exceptions exceptions
+	events     Events
+	counters   counters
+	limiter    limiter
+	records    chan Event // on their way to the log
 
-	stop func() // ends the goroutines
+	kick chan struct{} // makes keepWarm look at once
+	stop func()        // ends the goroutines
 	done sync.WaitGroup
 }
 
@@ -26,14 +36,19 @@ var _ Checker = (*Guard)(nil)
 // that, a VMM's does not. Close ends it.
 func New(c Config) (*Guard, error) {
 	c = c.withDefaults()
-	g := &Guard{config: c, log: c.Log}
-	g.procs = &procfs.Classifier{FS: procfs.FS{Root: c.ProcRoot}, VMMs: c.Policy.VMMs, Managers: c.Policy.Managers}
+	g := &Guard{config: c, log: c.Log, records: make(chan Event, logsWaiting), kick: make(chan struct{}, 1)}
+	g.exceptions.save, g.exceptions.changed, g.exceptions.failed = c.SaveExceptions, g.exceptionChanged, g.notStored
+	g.exceptions.restore(c.Exceptions)
+
 	index := libvirt.New(libvirt.Config{Dirs: c.StatusDirs, PoolDirs: c.PoolDirs})
-	g.domains = newDomains(c.Host, g.procs.FS, index, g.isVMM)
+	g.domains = newDomains(c.Host, procfs.FS{Root: c.ProcRoot}, index, g.isVMM)
+	g.domains.changed, g.domains.unreadable = g.domainChanged, g.domainUnreadable
+	g.regime.Store(g.newRegime(c.Policy))
 
 	ctx, stop := context.WithCancel(context.Background())
 	g.stop = stop
 	g.done.Go(func() { g.keepWarm(ctx) })
+	g.done.Go(func() { g.keepLog(ctx) })
 	return g, nil
 }
 
@@ -44,7 +59,10 @@ func (g *Guard) Close() error {
 	return nil
 }
 
+// Events is the stream of what happens.
+func (g *Guard) Events() *Events { return &g.events }
+
 func (g *Guard) isVMM(pid int) bool {
-	p, err := g.procs.Classify(pid)
+	p, err := g.regime.Load().procs.Classify(pid)
 	return err == nil && p.Kind == procfs.VMM
 }

@@ -1,47 +1,80 @@
 package guard
 
-// now looks at an opener's process as it is now: it may have executed another program since it opened the image, or
-// have ended while a child that inherited the descriptor goes on.
-func (g *Guard) now(o Opener) (p Process, alive bool) {
-	p = g.Classify(o.PID, o.UID)
-	return p, p.is(o.Process)
+// standing is an opener as it is now.
+type standing struct {
+	Opener      // with the class that its process has now, or had at the open if that has ended
+	gone   bool // its process has ended: the handle's release is on its way, or something else has the handle
 }
 
-// openVMMs are the VMMs among the openers, but for the caller itself. One that has ended still counts: its handle is
-// still there, so another process may have it, or its release is on the way.
-func (q *inquiry) openVMMs() []Opener {
-	var vmms []Opener
+// now looks at an opener's process. It may have executed another program since it opened the image, or have ended
+// while something that got the descriptor from it goes on: a child, a loop device. One that was not visible when it
+// opened the image is what it was then.
+func (q *inquiry) now(o Opener) standing {
+	if o.PID == 0 {
+		o.Class = ClassOutsider
+		return standing{Opener: o}
+	}
+	p := q.classify(o.PID, o.UID)
+	if !p.is(o.Process) {
+		return standing{Opener: o, gone: true}
+	}
+	o.Comm, o.Exe, o.Class = p.Comm, p.Exe, p.Class
+	return standing{Opener: o}
+}
+
+// openVMMs are the VMMs among the openers, but for the caller itself. One that has ended still counts: its writes may
+// not have.
+func (q *inquiry) openVMMs() []standing {
+	var vmms []standing
 	for _, o := range q.Openers {
 		if o.is(q.caller) {
 			continue
 		}
-		if p, alive := q.g.now(o); o.Class == ClassVMM || alive && p.Class == ClassVMM {
-			vmms = append(vmms, o)
+		if s := q.now(o); s.Class == ClassVMM {
+			vmms = append(vmms, s)
 		}
 	}
 	return vmms
 }
 
 // writers are the outsiders that have the image open for writing, but for the caller itself. Managers do not count:
-// libvirtd keeps a disk open read-write to hold its lock on byte 1.
-func (q *inquiry) writers() []Opener {
-	var writers []Opener
+// libvirtd keeps a disk open read-write to hold its lock on byte 1. A process that has ended and whose class nobody
+// remembers (the daemon was restarted since) counts: it may have been losetup.
+func (q *inquiry) writers() []standing {
+	var writers []standing
 	for _, o := range q.Openers {
-		if !o.Write || o.is(q.caller) || o.Class != ClassOutsider {
+		if !o.Write || o.is(q.caller) {
 			continue
 		}
-		if p, alive := q.g.now(o); alive && p.Class != ClassOutsider {
-			continue // a shell that opened it with a redirection, and became a VMM
+		if s := q.now(o); s.Class == ClassOutsider || s.Class == "" {
+			writers = append(writers, s)
 		}
-		writers = append(writers, o)
 	}
 	return writers
 }
 
+// allChecked says whether each write of these is judged, so that it can still be refused.
+func allChecked(writers []standing) bool {
+	for _, w := range writers {
+		if !w.Checked {
+			return false
+		}
+	}
+	return true
+}
+
+func openersOf(list []standing) []Opener {
+	var openers []Opener
+	for _, s := range list {
+		openers = append(openers, s.Opener)
+	}
+	return openers
+}
+
 // callerOpened says whether the caller has a handle of its own, and whether one is for writing.
 func (q *inquiry) callerOpened() (open, write bool) {
-	for _, o := range q.Openers {
-		if o.is(q.caller) {
+	for i := range q.Openers {
+		if o := &q.Openers[i]; o.is(q.caller) {
 			open, write = true, write || o.Write
 		}
 	}
@@ -49,7 +82,7 @@ func (q *inquiry) callerOpened() (open, write bool) {
 }
 
 // viewUses turns openers into evidence.
-func (q *inquiry) viewUses(vmms []Opener) []Use {
+func (q *inquiry) viewUses(vmms []standing) []Use {
 	var uses []Use
 	for _, o := range vmms {
 		u := Use{PID: o.PID, Role: RoleUnknown, Writable: o.Write, Evidence: EvidenceView}

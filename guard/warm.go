@@ -3,24 +3,80 @@ package guard
 import (
 	"context"
 	"time"
+
+	"imgward/guard/libvirt"
 )
 
-// rereadEvery is how often the index is refreshed without a question or an event: paths are followed anew, since what
-// they lead to may change (a mount, a symbolic link) without a trace in libvirt's directories.
-const rereadEvery = 30 * time.Second
+const (
+	// rereadEvery is how often everything is looked at without a question or an event: paths are followed anew, since
+	// what they lead to may change (a mount, a symbolic link) without a trace in libvirt's directories.
+	rereadEvery = 30 * time.Second
+	// share bounds what keeping warm costs: after a look that took a millisecond it rests for share milliseconds.
+	share = 20
+)
 
-// keepWarm keeps the index near the present, so that a question finds little to do. No decision rests on it.
+// keepWarm keeps the evidence near the present, so that a question finds little to do. No decision rests on it.
 func (g *Guard) keepWarm(ctx context.Context) {
+	watcher, err := libvirt.NewWatcher()
+	if err != nil {
+		g.log.Warn("changes are noticed only when somebody asks", "err", err)
+	} else {
+		defer watcher.Close()
+		g.done.Go(func() { watcher.Run(ctx, g.domains.index, g.wake) })
+	}
 	tick := time.NewTicker(rereadEvery)
 	defer tick.Stop()
-	for {
-		if err := g.domains.locked(ctx, g.domains.resolveAll); err != nil {
+	for whole := true; ; {
+		began := time.Now()
+		g.look(ctx, whole)
+		if watcher != nil {
+			watcher.Follow(g.domains.dirs(ctx))
+		}
+		if !rest(ctx, share*time.Since(began)) {
 			return
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			whole = true
+		case <-g.kick:
+			whole = false
 		}
+	}
+}
+
+// look brings the evidence up to date; a whole look takes nothing for granted.
+func (g *Guard) look(ctx context.Context, whole bool) {
+	for _, s := range []*domains{g.domains, g.regime.Load().defined} {
+		if s == nil {
+			continue
+		}
+		also := func() {}
+		if whole {
+			s.index.MarkAllStale()
+			also = s.resolveAll
+		}
+		_ = s.locked(ctx, also) // the only error is that ctx has ended
+	}
+	g.exceptions.current(time.Now()) // those that have run out are reported now, at the latest
+}
+
+// wake makes keepWarm look soon.
+func (g *Guard) wake() {
+	select {
+	case g.kick <- struct{}{}:
+	default:
+	}
+}
+
+func rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(min(d, rereadEvery))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }

@@ -10,7 +10,9 @@ import (
 // Who says who uses the image, on all evidence, for `imgward who`. open and openers are as in Request, and both may be
 // left out. Nobody is asking, so nothing is left out as being the caller's own.
 func (g *Guard) Who(ctx context.Context, id ID, open func() (*os.File, error), openers ...Opener) []Use {
-	q := &inquiry{Request: &Request{Image: id, Open: open, Openers: openers}, ctx: ctx, g: g}
+	q := &inquiry{
+		Request: &Request{Image: id, Open: open, Openers: openers}, regime: g.regime.Load(), ctx: ctx, g: g,
+	}
 	uses := q.listed()
 	uses = append(uses, q.viewUses(q.unlisted(q.openVMMs(), uses))...)
 	for _, u := range q.directUses() {

@@ -45,6 +45,7 @@ func (d *dir) current() bool {
 
 // scanner reads directories; it is what dirs of one index have in common.
 type scanner struct {
+	parse   func([]byte, Volumes) (*Domain, []string, error)
 	volumes Volumes
 	workers int
 	// lenient makes files that this process has no right to read a remark instead of a blind domain. The daemon is
@@ -178,7 +179,7 @@ func (s *scanner) load(d *dir, dirfd int, name string) *file {
 	}
 	f := &file{stamp: st}
 	if err == nil {
-		f.domain, f.notes, err = Parse(text, s.volumes)
+		f.domain, f.notes, err = s.parse(text, s.volumes)
 	}
 	if err == nil {
 		f.domain.Driver, f.domain.Session = d.kind.Driver, d.kind.Session

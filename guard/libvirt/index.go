@@ -22,23 +22,40 @@ type Dir struct {
 type Config struct {
 	Dirs     []Dir
 	PoolDirs []string // see Pools
+	// Definitions makes it an index of persistent domains' files instead.
+	Definitions bool
 }
 
-// Index is what all status files say, kept by name. Only the lock-free MarkStale may be called concurrently with
-// the other methods; the caller orders the rest.
+// Index is what all status files say, kept by name. Only MarkStale and MarkAllStale may be called concurrently with the
+// other methods; the caller orders the rest.
 type Index struct {
 	config Config
 	scan   scanner
 	dirs   map[string]*dir // by path
 
-	staleMu sync.Mutex
-	stale   map[string]bool // paths of files that were changed in place
+	staleMu sync.Mutex // held for nothing but the marks
+	stale   marks
+}
+
+// marks says what is to be read again although its stamp, or its directory's, shows no change.
+type marks struct {
+	files map[string]bool // by path
+	dirs  map[string]bool // the directories of these
+	all   bool            // look at every file's stamp
+}
+
+func (m *marks) add(path string) {
+	if m.files == nil {
+		m.files, m.dirs = make(map[string]bool), make(map[string]bool)
+	}
+	m.files[path], m.dirs[filepath.Dir(path)] = true, true
 }
 
 // Change is one status file that came, changed, or went.
 type Change struct {
 	Path   string  // of the status file; the key of its domain
 	Domain *Domain // nil: there is no such domain any more
+	Err    error   // why the file cannot be read: Domain is then what is known from before, or blind
 }
 
 // Problem is a status file or directory that could not be made sense of.
@@ -51,12 +68,17 @@ type Problem struct {
 
 // New makes an index of nothing; Refresh fills it.
 func New(c Config) *Index {
+	parse := Parse
+	if c.Definitions {
+		parse = ParseDefinition
+	}
 	return &Index{
 		config: c,
 		scan: scanner{
-			volumes: Pools{Dirs: c.PoolDirs}.Path, workers: runtime.GOMAXPROCS(0), lenient: os.Geteuid() != 0,
+			parse: parse, volumes: Pools{Dirs: c.PoolDirs}.Path, workers: runtime.GOMAXPROCS(0),
+			lenient: os.Geteuid() != 0,
 		},
-		dirs: make(map[string]*dir), stale: make(map[string]bool),
+		dirs: make(map[string]*dir),
 	}
 }
 
@@ -66,30 +88,30 @@ func (x *Index) Refresh(ctx context.Context) ([]Change, error) {
 	var changes []Change
 	stale := x.takeStale()
 	for _, d := range x.expand() {
-		mine := slices.ContainsFunc(stale, func(p string) bool { return filepath.Dir(p) == d.path })
-		if !mine && d.current() {
+		if !stale.all && !stale.dirs[d.path] && d.current() {
 			continue
 		}
 		hadErr := d.err != nil
-		err := x.scan.scan(ctx, d, func(name string) bool { return slices.Contains(stale, d.file(name)) },
+		err := x.scan.scan(ctx, d, func(name string) bool { return stale.files[d.file(name)] },
 			func(name string, f *file) { changes = append(changes, d.change(name, f)) })
 		if c, ok := x.blindness(d, hadErr); ok {
 			changes = append(changes, c)
 		}
 		if err != nil {
+			x.putBack(stale)
 			return changes, err
 		}
 	}
 	return changes, nil
 }
 
-// blindness is the change from a directory that can be read to one that cannot, or back: while it cannot, and was never
-// read, all its domains are unknown, and one blind domain stands for them.
+// blindness is the change from a directory that can be read to one that cannot, or back: while it cannot, a domain may
+// start that nobody sees, and one blind domain stands for that.
 func (x *Index) blindness(d *dir, hadErr bool) (Change, bool) {
 	blind := d.err != nil && !d.kind.Session && !(x.scan.lenient && os.IsPermission(d.err))
 	switch {
 	case blind && !hadErr:
-		return Change{Path: d.path, Domain: &Domain{Driver: d.kind.Driver, Name: "unreadable " + d.path, Blind: true}}, true
+		return Change{Path: d.path, Domain: &Domain{Driver: d.kind.Driver, Name: "unreadable " + d.path, Blind: true}, Err: d.err}, true
 	case !blind && hadErr:
 		return Change{Path: d.path}, true
 	}
@@ -131,18 +153,33 @@ func (x *Index) Dirs() []string {
 func (x *Index) MarkStale(path string) {
 	x.staleMu.Lock()
 	defer x.staleMu.Unlock()
-	x.stale[path] = true
+	x.stale.add(path)
 }
 
-func (x *Index) takeStale() []string {
+// MarkAllStale makes the next Refresh look at the stamp of every file, also in directories that show no change. It may
+// be called at any time.
+func (x *Index) MarkAllStale() {
 	x.staleMu.Lock()
 	defer x.staleMu.Unlock()
-	paths := make([]string, 0, len(x.stale))
-	for p := range x.stale {
-		paths = append(paths, p)
+	x.stale.all = true
+}
+
+func (x *Index) takeStale() marks {
+	x.staleMu.Lock()
+	defer x.staleMu.Unlock()
+	taken := x.stale
+	x.stale = marks{}
+	return taken
+}
+
+// putBack keeps the marks of a Refresh that did not get through.
+func (x *Index) putBack(m marks) {
+	x.staleMu.Lock()
+	defer x.staleMu.Unlock()
+	for path := range m.files {
+		x.stale.add(path)
 	}
-	clear(x.stale)
-	return paths
+	x.stale.all = x.stale.all || m.all
 }
 
 // Problems lists what could not be read.
@@ -166,7 +203,7 @@ func (d *dir) file(name string) string { return filepath.Join(d.path, name) }
 func (d *dir) change(name string, f *file) Change {
 	c := Change{Path: d.file(name)}
 	if f != nil {
-		c.Domain = f.domain
+		c.Domain, c.Err = f.domain, f.err
 	}
 	return c
 }

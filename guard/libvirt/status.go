@@ -19,12 +19,20 @@ type status struct {
 	PID     string   `xml:"pid,attr"`
 	Jobs    jobs     `xml:"blockjobs"`
 	Backups jobs     `xml:"backups"`
-	Domain  struct {
-		Name    string              `xml:"name"`
-		UUID    string              `xml:"uuid"`
-		OS      libvirtxml.DomainOS `xml:"os"`
-		Devices devices             `xml:"devices"`
-	} `xml:"domain"`
+	Domain  domain   `xml:"domain"`
+}
+
+// definition is what a persistent domain's file has for a root element.
+type definition struct {
+	XMLName xml.Name `xml:"domain"`
+	domain
+}
+
+type domain struct {
+	Name    string              `xml:"name"`
+	UUID    string              `xml:"uuid"`
+	OS      libvirtxml.DomainOS `xml:"os"`
+	Devices devices             `xml:"devices"`
 }
 
 type devices struct {
@@ -49,31 +57,58 @@ type devices struct {
 // Parse reads one status file. The text may be anything: Parse does not panic, and takes time and memory in proportion
 // to its length. notes are remarks about images that could not be named, such as a volume of a pool that is not known.
 func Parse(text []byte, volumes Volumes) (d *Domain, notes []string, err error) {
-	if len(text) > MaxFile {
-		return nil, nil, fmt.Errorf("it is larger than %d MiB", MaxFile>>20)
-	}
 	var s status
-	if err := newDecoder(text).Decode(&s); err != nil {
+	if err := decode(text, &s); err != nil {
 		return nil, nil, fmt.Errorf("not a domain status file: %w", err)
-	}
-	if s.Domain.Name == "" {
-		return nil, nil, errors.New("not a domain status file: it names no domain")
 	}
 	pid, err := parsePID(s.PID)
 	if err != nil {
 		return nil, nil, err
 	}
 	c := collector{volumes: volumes}
-	for i := range s.Domain.Devices.Disks {
-		c.disk(&s.Domain.Devices.Disks[i])
+	if d, err = c.domain(&s.Domain); err != nil {
+		return nil, nil, fmt.Errorf("not a domain status file: %w", err)
 	}
+	d.PID, d.State = pid, s.State
 	c.jobs(s.Jobs)
 	c.jobs(s.Backups)
-	c.os(&s.Domain.OS)
-	c.otherDevices(&s.Domain.Devices)
-	return &Domain{
-		Name: s.Domain.Name, UUID: s.Domain.UUID, PID: pid, State: s.State, Images: c.images,
-	}, c.notes, nil
+	d.Images = c.images
+	return d, c.notes, nil
+}
+
+// ParseDefinition reads the file of a persistent domain (/etc/libvirt/qemu/NAME.xml) as Parse reads a status file. There
+// is no pid in it, and mostly no backing chain.
+func ParseDefinition(text []byte, volumes Volumes) (d *Domain, notes []string, err error) {
+	var s definition
+	if err := decode(text, &s); err != nil {
+		return nil, nil, fmt.Errorf("not a domain definition: %w", err)
+	}
+	c := collector{volumes: volumes}
+	if d, err = c.domain(&s.domain); err != nil {
+		return nil, nil, fmt.Errorf("not a domain definition: %w", err)
+	}
+	d.Images = c.images
+	return d, c.notes, nil
+}
+
+func decode(text []byte, into any) error {
+	if len(text) > MaxFile {
+		return fmt.Errorf("it is larger than %d MiB", MaxFile>>20)
+	}
+	return newDecoder(text).Decode(into)
+}
+
+// domain gathers what both kinds of file have.
+func (c *collector) domain(d *domain) (*Domain, error) {
+	if d.Name == "" {
+		return nil, errors.New("it names no domain")
+	}
+	for i := range d.Devices.Disks {
+		c.disk(&d.Devices.Disks[i])
+	}
+	c.os(&d.OS)
+	c.otherDevices(&d.Devices)
+	return &Domain{Name: d.Name, UUID: d.UUID}, nil
 }
 
 // parsePID takes 0, -1 and a missing attribute alike: some drivers (libxl) have no process to name.

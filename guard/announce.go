@@ -1,0 +1,38 @@
+package guard
+
+// What happens to domains and exceptions goes into the log and the event stream.
+
+// domainChanged is told of each status file that came, changed in what matters, or went.
+func (g *Guard) domainChanged(d *domain, change string) {
+	g.events.Publish(&Event{Type: EventDomain, Domain: d.Name, UUID: d.UUID, VMM: d.PID, Change: change})
+	g.log.Debug("domain", "name", d.Name, "pid", d.PID, "change", change)
+}
+
+// domainUnreadable is told of a status file or directory that cannot be read, once for each time that it becomes so.
+func (g *Guard) domainUnreadable(path string, err error, blind bool) {
+	consequence := "what is known of it from before still holds"
+	if blind {
+		consequence = "every image counts as in use until it can be read"
+	}
+	g.log.Warn("libvirt's file cannot be read: "+consequence, "file", path, "err", err)
+	g.events.Publish(&Event{Type: EventUnreadable, Source: path, Reason: err.Error() + ": " + consequence})
+}
+
+func (g *Guard) exceptionChanged(t EventType, change string, e *Exception) {
+	saved := *e
+	g.events.Publish(&Event{Type: t, Path: e.Path, UID: &saved.UID, Reason: e.Reason, Change: change, Exception: &saved})
+	g.log.Info(string(t), "change", change, "id", e.ID, "path", e.Path, "ops", e.Ops.String(), "uid", e.UID,
+		"login_uid", loginOf(e), "tty", e.TTY, "expires", e.Expires, "reason", e.Reason)
+}
+
+// loginOf is the login uid for a log: -1 where it is not set, as the kernel's audit writes it.
+func loginOf(e *Exception) int64 {
+	if e.LoginUID == nil {
+		return -1
+	}
+	return int64(*e.LoginUID)
+}
+
+func (g *Guard) notStored(err error) {
+	g.log.Error("exceptions cannot be stored: one that is used up may come back with the next start of imgward", "err", err)
+}

@@ -1,0 +1,71 @@
+package guard
+
+import (
+	"path/filepath"
+	"strings"
+
+	"imgward/guard/policy"
+)
+
+// Kind is the kind of operation that policies and exceptions speak of.
+func (o Op) Kind() policy.Ops {
+	switch o {
+	case OpTruncate, OpFallocate:
+		return policy.Truncate
+	case OpUnlink:
+		return policy.Unlink
+	case OpRename, OpReplace, OpRenameDir:
+		return policy.Rename
+	case OpSetFlags:
+		return policy.SetFlags
+	}
+	return policy.Write // OpOpenWrite, OpWrite, OpCopyInto, and whatever is not known here: it is no less harmful
+}
+
+// governing is the policy's rule for the image, by the name that the caller used.
+func (q *inquiry) governing() *policy.Rule {
+	if q.rule == nil {
+		q.rule = &q.policy.Default
+		if len(q.policy.Rules) > 0 && q.Path != nil {
+			q.rule = q.policy.For(q.g.below(q.Path()))
+		}
+	}
+	return q.rule
+}
+
+// forbids says whether the policy has anything against the operation, provided that the image is protected.
+func (q *inquiry) forbids(op Op) bool {
+	r := q.governing()
+	return r.Protect != policy.Never && r.Deny&op.Kind() != 0
+}
+
+// below makes a path relative to the view. A path outside of it has no rule but the default one.
+func (g *Guard) below(path string) string {
+	if !filepath.IsAbs(path) {
+		return path
+	}
+	root := g.config.ViewRoot
+	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/")+"/")
+	if root == "" || !ok {
+		return ""
+	}
+	return rest
+}
+
+// policyUses are the reasons that only the policy makes reasons of.
+func (q *inquiry) policyUses() []Use {
+	switch q.governing().Protect {
+	case policy.Always:
+		return []Use{{Role: RoleUnknown, Evidence: EvidencePolicy}}
+	case policy.Defined:
+		if q.defined == nil {
+			return nil
+		}
+		uses, err := q.defined.uses(q.ctx, q.Image)
+		if err != nil {
+			return []Use{{Role: RoleUnknown, Evidence: EvidencePolicy}}
+		}
+		return uses
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package terminal
+
+import (
+	"os"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"imgward/guard/procfs"
+)
+
+// TellVMM writes a line to the standard error of a VMM that has no terminal: with libvirt a pipe to virtlogd, or the
+// domain's log file. `virsh start` shows the end of that log when QEMU gives up.
+func TellVMM(proc procfs.FS, pid int, line string) error {
+	if err := Tell(proc, pid, line); err == nil {
+		return nil
+	}
+	path := fdPath(proc, pid, "2")
+	if onFUSE(path) {
+		return ErrNone // perhaps a file of the view that we serve: writing there would wait for ourselves
+	}
+	fd, err := reopen(path, unix.O_WRONLY|unix.O_APPEND, func(st *unix.Stat_t) bool {
+		t := st.Mode & unix.S_IFMT
+		return t == unix.S_IFIFO || t == unix.S_IFREG
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return write(fd, line+"\n")
+}
+
+// onFUSE says whether a file lies on a FUSE file system, without asking that file system anything.
+func onFUSE(path string) bool {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
+		return true
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false
+	}
+	table, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return true
+	}
+	defer table.Close()
+	found, fuse := false, false
+	_, _ = mountinfo.GetMountsFromReader(table, func(m *mountinfo.Info) (skip, stop bool) {
+		if uint64(m.ID) == st.Mnt_id {
+			found, fuse = true, strings.HasPrefix(m.FSType, "fuse")
+		}
+		return true, found
+	})
+	return !found || fuse // in another mount namespace, nothing is known of it
+}
