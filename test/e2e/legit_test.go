@@ -110,6 +110,16 @@ func runLegit(t *testing.T, h *harness.Host, v *harness.View, run func(*testing.
 	run(t, h)
 }
 
+// unhindered runs f, during which no refusal may be given.
+func unhindered(t *testing.T, v *harness.View, f func()) {
+	t.Helper()
+	before := len(refusals(t, v))
+	f()
+	for _, r := range refusals(t, v)[before:] {
+		t.Errorf("hindered: %+v", r)
+	}
+}
+
 // refusals lists the refusals so far; natively there are none.
 func refusals(t *testing.T, v *harness.View) []harness.Refusal {
 	t.Helper()

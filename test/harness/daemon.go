@@ -22,6 +22,13 @@ type Daemon struct {
 // Spawn starts a daemon; the test's cleanup stops it.
 func Spawn(t testing.TB, log string, args ...string) *Daemon {
 	t.Helper()
+	d := start(t, log, args...)
+	t.Cleanup(func() { d.Stop(t) })
+	return d
+}
+
+func start(t testing.TB, log string, args ...string) *Daemon {
+	t.Helper()
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +47,6 @@ func Spawn(t testing.TB, log string, args ...string) *Daemon {
 		cmd.Wait() // the state is in cmd.ProcessState
 		close(d.done)
 	}()
-	t.Cleanup(func() { d.Stop(t) })
 	return d
 }
 

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -123,7 +124,7 @@ func (d *Domain) PID(t testing.TB) int {
 func (d *Domain) remove(t testing.TB) {
 	d.Virsh(t, "destroy") // fails if it is off
 	d.Virsh(t, "undefine", "--managed-save", "--snapshots-metadata", "--checkpoints-metadata", "--nvram")
-	if d.host.Virsh(t, "dominfo", d.Name).Exit == 0 {
+	if slices.Contains(strings.Fields(d.host.Virsh(t, "list", "--all", "--name").OK(t)), d.Name) {
 		t.Errorf("%s: cannot be removed", d.Name)
 	}
 }

@@ -14,7 +14,6 @@ type Host struct {
 	Out    string // Dir/out: on the same file system, outside of any view
 
 	beneath string // reaches Images' own directory, also when a view is mounted over it
-	log     *Daemon
 	libvirt *Daemon
 }
 
@@ -23,8 +22,10 @@ type Host struct {
 func New(t testing.TB) *Host {
 	t.Helper()
 	h := NewFiles(t)
-	h.log = Spawn(t, filepath.Join(h.Dir, "virtlogd.log"), "virtlogd")
+	Spawn(t, filepath.Join(h.Dir, "virtlogd.log"), "virtlogd")
 	h.StartLibvirtd(t)
+	// Here and not in StartLibvirtd: domains are removed by cleanups that were registered later, and need a libvirtd.
+	t.Cleanup(func() { h.libvirt.Stop(t) })
 	return h
 }
 
@@ -78,7 +79,7 @@ func (h *Host) Beneath(t testing.TB, image string) string {
 // StartLibvirtd starts libvirtd and waits until it answers.
 func (h *Host) StartLibvirtd(t testing.TB) {
 	t.Helper()
-	h.libvirt = Spawn(t, filepath.Join(h.Dir, "libvirtd.log"), "libvirtd")
+	h.libvirt = start(t, filepath.Join(h.Dir, "libvirtd.log"), "libvirtd")
 	Until(t, "libvirtd answers", func() bool {
 		if !h.libvirt.Alive() {
 			t.Fatalf("libvirtd ended at once:\n%s", h.libvirt.Logged(t))

@@ -1,0 +1,122 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"imgward/test/harness"
+)
+
+// protected checks that a disk of the running domain cannot be destroyed.
+func protected(t *testing.T, image string) {
+	t.Helper()
+	if harness.Native() {
+		return
+	}
+	harness.Run(t, "dd", "if=/dev/zero", "of="+image, "count=1").Fails(t, "Device or resource busy")
+	harness.Run(t, "rm", "-f", image).Fails(t, "Device or resource busy")
+	harness.Run(t, "mv", image, image+".old").Fails(t, "Device or resource busy")
+}
+
+// TestLibvirtdGone: domains run on without libvirtd, and so does protection.
+func TestLibvirtdGone(t *testing.T) {
+	h := harness.New(t)
+	v := h.Mount(t)
+	disk := h.Qcow2(t, "vm.qcow2", 64*MiB)
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: "qcow2"})
+	for _, end := range []struct {
+		name string
+		do   func()
+	}{
+		{"restarted", func() { h.Libvirtd().Stop(t) }},
+		{"killed", func() { h.Libvirtd().Kill(t) }},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			g.whileWriting(t, "vda", func() {
+				end.do()
+				protected(t, disk)
+				h.StartLibvirtd(t)
+				protected(t, disk)
+			})
+		})
+	}
+	unhindered(t, v, func() { g.finish(t, h, "vda", disk, "qcow2") })
+}
+
+// TestLibvirtdKilledDuring kills libvirtd in the middle of operations. Whatever libvirt makes of that, the guest must go
+// on, its disk must stay protected, and the next libvirtd must be able to go on with the work.
+func TestLibvirtdKilledDuring(t *testing.T) {
+	h := harness.New(t)
+	v := h.Mount(t)
+	for _, c := range []struct {
+		name string
+		args []string // of virsh, after the domain
+	}{
+		{"snapshot", []string{"snapshot-create-as", "killed", "--disk-only", "--no-metadata"}},
+		{"blockcommit", []string{"blockcommit", "vda", "--active", "--wait", "--pivot", "--bandwidth", "8"}},
+		{"blockpull", []string{"blockpull", "vda", "--wait", "--bandwidth", "8"}},
+		{"blockcopy", []string{"blockcopy", "vda", "COPY", "--wait", "--pivot", "--transient-job", "--bandwidth", "8"}},
+		{"hot-plug", []string{"attach-disk", "SECOND", "vdb"}},
+		{"managedsave", []string{"managedsave"}},
+	} {
+		t.Run(c.name, func(t *testing.T) { killedDuring(t, h, v, c.args) })
+	}
+}
+
+func killedDuring(t *testing.T, h *harness.Host, v *harness.View, args []string) {
+	g := chain(t, h)
+	defer cleanImages(t, h) // after the domain is gone
+	h.Raw(t, "second.img", 8*MiB)
+	unhindered(t, v, func() { killLibvirtdDuring(t, h, g, args) })
+	if g.hasQEMU() {
+		protected(t, h.Image("base.qcow2"))
+		protected(t, h.Image("top.qcow2"))
+	}
+	unhindered(t, v, func() {
+		h.StartLibvirtd(t)
+		g.settle(t)
+	})
+}
+
+func killLibvirtdDuring(t *testing.T, h *harness.Host, g *guest, args []string) {
+	t.Helper()
+	place := strings.NewReplacer("COPY", h.Image("copy.qcow2"), "SECOND", h.Image("second.img"))
+	for i, a := range args {
+		args[i] = place.Replace(a)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.Virsh(t, args[0], args[1:]...) // fails: its libvirtd dies
+	}()
+	// Long enough for most jobs to have begun, short enough that none has ended; either is fine.
+	time.Sleep(150 * time.Millisecond)
+	h.Libvirtd().Kill(t)
+	<-done
+}
+
+// hasQEMU reports whether the domain's process is there, without asking libvirtd.
+func (g *guest) hasQEMU() bool {
+	_, err := os.Stat("/run/libvirt/qemu/" + g.Name + ".pid")
+	return err == nil
+}
+
+// settle brings the domain to an orderly end after its libvirtd was killed: jobs ended, the guest well, then off.
+func (g *guest) settle(t *testing.T) {
+	t.Helper()
+	if g.State(t) == "shut off" { // saved
+		g.Start(t)
+	}
+	g.Virsh(t, "blockjob", "vda", "--abort") // if there is one
+	g.agent.Ping(t)
+	g.agent.Healthy(t, "vda")
+	g.shutdown(t)
+}
+
+// cleanImages removes all images, which nobody may use any more.
+func cleanImages(t *testing.T, h *harness.Host) {
+	t.Helper()
+	harness.Sh(t, `rm -rf "$DIR"/*`, "DIR="+h.Images).OK(t)
+}
