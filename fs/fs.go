@@ -47,6 +47,8 @@ type FS struct {
 
 	procFd      int // /proc/self/fd
 	passthrough atomic.Bool
+	// backingNeedsFile is set where the kernel registers open files only, not O_PATH descriptors.
+	backingNeedsFile atomic.Bool
 }
 
 // operations is all that the view implements. What is missing is answered ENOSYS, which the kernel takes as "do it

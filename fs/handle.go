@@ -1,6 +1,7 @@
 package viewfs
 
 import (
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -32,11 +33,11 @@ func (h *handle) writable() bool { return h.flags&unix.O_ACCMODE != unix.O_RDONL
 
 // openState is what an inode has while handles of it are open; guarded by node.mu.
 type openState struct {
-	handles map[uint64]*handle
-	backing int32 // registered backing id; 0: reads and writes go through the daemon
+	handles []*handle
+	backing int32 // the node's backing id; 0: reads and writes go through the daemon
 	direct  *directFallback
 	locks   map[uint64]*lockOwner
-	changed chan struct{} // closed and renewed when a handle goes
+	changed chan struct{} // closed when a handle goes; nil while nobody waits for that
 }
 
 // handleTable finds handles by the kernel's number.
@@ -129,9 +130,9 @@ func lockName(slot uint32) string   { return "l" + strconv.FormatUint(uint64(slo
 // attach adds a handle to its node; node.mu is held.
 func (n *node) attach(h *handle) {
 	if n.open == nil {
-		n.open = &openState{handles: map[uint64]*handle{}, changed: make(chan struct{})}
+		n.open = &openState{}
 	}
-	n.open.handles[h.fh] = h
+	n.open.handles = append(n.open.handles, h)
 	if h.writable() {
 		n.writers.Add(1)
 	}
@@ -165,14 +166,25 @@ func (fs *FS) keepDescriptor(h *handle) syscall.Errno {
 
 // release closes a handle.
 func (fs *FS) release(h *handle) {
+	if fs.detach(h) {
+		unix.Close(h.fd)
+	}
+}
+
+// detach takes a handle from its node and its table. False: it has been taken already.
+func (fs *FS) detach(h *handle) bool {
 	n := h.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.open == nil || n.open.handles[h.fh] != h {
-		return
+	if n.open == nil {
+		return false
+	}
+	i := slices.Index(n.open.handles, h)
+	if i < 0 {
+		return false
 	}
 	fs.dropLocks(n, h)
-	delete(n.open.handles, h.fh)
+	n.open.handles = slices.Delete(n.open.handles, i, i+1)
 	if h.writable() {
 		n.writers.Add(-1)
 	}
@@ -180,12 +192,14 @@ func (fs *FS) release(h *handle) {
 	if h.kept {
 		fs.keeper.Drop(handleName(h.slot))
 	}
-	unix.Close(h.fd)
-	close(n.open.changed)
-	n.open.changed = make(chan struct{})
+	if n.open.changed != nil {
+		close(n.open.changed)
+		n.open.changed = nil
+	}
 	if len(n.open.handles) == 0 {
-		fs.unregister(n, n.open.backing)
 		n.open.direct.close()
 		n.open = nil
+		fs.closed(n)
 	}
+	return true
 }

@@ -40,9 +40,12 @@ func (fs *FS) permit(cancel <-chan struct{}, in *fuse.InHeader, vs ...victim) (v
 		if refused == nil {
 			return v, func() { release(vs) }, 0
 		}
-		changed := refused.n.changes()
+		var changed <-chan struct{}
+		if v.Settles {
+			changed = refused.n.changes()
+		}
 		release(vs)
-		if v.Settles && changed != nil {
+		if changed != nil {
 			if timer == nil {
 				timer = time.NewTimer(patience(&v))
 				defer timer.Stop()
@@ -119,6 +122,9 @@ func await(changed, cancel <-chan struct{}, deadline <-chan time.Time) bool {
 func (n *node) changes() <-chan struct{} {
 	if n.open == nil {
 		return nil
+	}
+	if n.open.changed == nil {
+		n.open.changed = make(chan struct{})
 	}
 	return n.open.changed
 }

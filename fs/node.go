@@ -21,13 +21,17 @@ type node struct {
 	fd atomic.Int32
 	// lookups is how often the kernel has been told of the node; guarded by the shard of its key.
 	lookups uint64
-	// inherited is set on a node of a predecessor until its lookup count has been reconciled with the kernel.
-	inherited atomic.Bool
+	// inherited is set on a node of a predecessor: its lookup count may be too high (see reconcile.go).
+	inherited bool
+	// counted is set when a lookup is counted, and cleared by reconcile; guarded by the shard.
+	counted bool
 
 	// mu serialises opening and closing of this inode: the verdict, the open itself and its entry in the handle table
 	// are one step, so that two writers cannot pass each other. Lock order: mu, then a shard, then the handle table.
 	mu   sync.Mutex
 	open *openState // nil while nothing is open
+	// backing is the id under which the kernel has the backing file, 0: none; guarded by mu.
+	backing int32
 	// writers counts the open handles that may write.
 	writers atomic.Int32
 }
@@ -48,6 +52,8 @@ type nodeTable struct {
 	// maxFds is how many O_PATH descriptors nodes may keep; past that, nodes are opened by handle each time.
 	maxFds int64
 	fds    atomic.Int64
+	// dropping is called with a node that the kernel has forgotten, before its record goes.
+	dropping func(*node)
 
 	slotsMu sync.RWMutex
 	bySlot  []*node
@@ -171,6 +177,7 @@ func (t *nodeTable) keep(n *node, fd int) bool {
 }
 
 func (t *nodeTable) count(n *node, lookups uint64) {
+	n.counted = n.counted || lookups > n.lookups
 	n.lookups = lookups
 	t.records.SetLookups(n.slot, lookups)
 }
@@ -196,6 +203,7 @@ func (t *nodeTable) drop(s *shard, n *node) {
 	if s.byKey[n.key] == n {
 		delete(s.byKey, n.key)
 	}
+	t.dropping(n)
 	t.set(n.slot, nil)
 	n.lookups = 0
 	t.records.Remove(n.slot)

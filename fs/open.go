@@ -92,7 +92,7 @@ func (fs *FS) opened(n *node, fd, flags int, check bool, in *fuse.InHeader, out 
 	}
 	if no := fs.handles.add(h); no != 0 {
 		if n.open == nil {
-			fs.unregister(n, backing)
+			fs.closed(n)
 		}
 		unix.Close(fd)
 		return no

@@ -21,36 +21,69 @@ func (fs *FS) wantsPassthrough(mode uint32) bool {
 	return fs.passthrough.Load() && mode&setid == 0
 }
 
-// register gives the kernel the backing file behind fd for the node's handles to come; node.mu is held. Where the kernel
-// refuses, this inode goes through the daemon while it is open, and the next one is tried again.
+// register gives the kernel the backing file of a node, and returns the id for its handles, 0 if the kernel refuses:
+// then this inode goes through the daemon while it is open, and the next open is another try. The node is locked.
+//
+// A kernel that takes an O_PATH descriptor (since 6.17) holds no more than the inode by it, as we do by ours, so the id
+// is kept until the kernel forgets the node. From an older one, which wants an open file, it is taken back with the last
+// handle: an open file would keep the file's blocks, and keep programs in it from being run.
 func (fs *FS) register(n *node, fd int) int32 {
-	var id int32
-	// The kernel keeps the credentials of this moment for its writes: without CAP_FSETID they clear set-id bits.
-	err := withoutFsetid(func() error {
+	if n.backing != 0 {
+		return n.backing
+	}
+	if path := n.fd.Load(); path != noFd && !fs.backingNeedsFile.Load() {
+		id, err := fs.registerFd(int(path))
+		if err == nil {
+			return fs.setBacking(n, id)
+		}
+		if err != unix.EBADF {
+			fs.passthroughFailed(err)
+			return 0
+		}
+		fs.backingNeedsFile.Store(true)
+	}
+	id, err := fs.registerFd(fd)
+	if err != nil {
+		fs.passthroughFailed(err)
+		return 0
+	}
+	return fs.setBacking(n, id)
+}
+
+// registerFd registers a descriptor. The kernel keeps the credentials of this moment for its writes: without CAP_FSETID
+// they clear set-id bits.
+func (fs *FS) registerFd(fd int) (id int32, err error) {
+	err = withoutFsetid(func() error {
 		var no syscall.Errno
 		if id, no = fs.srv.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fd)}); no != 0 {
 			return no
 		}
 		return nil
 	})
-	if err != nil {
-		fs.passthroughFailed(err)
-		return 0
-	}
+	return id, err
+}
+
+func (fs *FS) setBacking(n *node, id int32) int32 {
 	fs.region.RaiseBackingID(id)
 	fs.nodes.records.SetBacking(n.slot, id)
+	n.backing = id
 	return id
 }
 
-// unregister takes back a backing id once no handle is left; node.mu is held.
-func (fs *FS) unregister(n *node, backing int32) {
-	if backing == 0 {
-		return
+// closed is called when the last handle of a node has gone; the node is locked.
+func (fs *FS) closed(n *node) {
+	if n.backing != 0 && fs.backingNeedsFile.Load() {
+		fs.unregister(n)
 	}
+}
+
+// unregister takes back a node's backing id.
+func (fs *FS) unregister(n *node) {
+	if no := fs.srv.UnregisterBackingFd(n.backing); no != 0 {
+		fs.log.Warn("kernel would not take back a backing id", "id", n.backing, "errno", no)
+	}
+	n.backing = 0
 	fs.nodes.records.SetBacking(n.slot, 0)
-	if no := fs.srv.UnregisterBackingFd(backing); no != 0 {
-		fs.log.Warn("kernel would not take back a backing id", "id", backing, "errno", no)
-	}
 }
 
 // passthroughFailed notes a refusal by the kernel. EPERM, EOPNOTSUPP and ELOOP (a backing file system that is stacked

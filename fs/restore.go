@@ -72,15 +72,19 @@ func openMounts(c *Config, tree *os.File) (*mounts, error) {
 func (fs *FS) restoreNodes(m *mounts) {
 	var lim unix.Rlimit
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
-	t := &nodeTable{mounts: m, maxFds: int64(lim.Cur / 2)}
+	t := &nodeTable{mounts: m, maxFds: int64(lim.Cur / 4 * 3), dropping: func(n *node) {
+		if n.backing != 0 {
+			fs.unregister(n)
+		}
+	}}
 	for i := range t.shards {
 		t.shards[i].byKey = map[guard.ID]*node{}
 	}
 	fs.nodes = t
 	t.records = state.NewNodes(fs.region, func(slot uint32, rec *state.Node) {
-		n := &node{id: rec.ID, key: guard.ID{Dev: rec.Dev, Ino: rec.Ino}, slot: slot, mode: rec.Mode, lookups: rec.Lookups}
+		n := &node{id: rec.ID, key: guard.ID{Dev: rec.Dev, Ino: rec.Ino}, slot: slot, mode: rec.Mode, lookups: rec.Lookups,
+			backing: rec.Backing, inherited: true}
 		n.fd.Store(noFd)
-		n.inherited.Store(true)
 		t.shard(n.key).byKey[n.key] = n
 		t.set(slot, n)
 	})
@@ -132,10 +136,8 @@ func (fs *FS) restoreHandles(kept map[string]int) {
 		fs.handles.answers[h.unique] = h
 		if h.mode&state.ModeDir == 0 {
 			n.attach(h)
-			if n.open.backing == 0 && h.mode&state.ModePassthrough != 0 {
-				if rec, ok := fs.nodes.records.Read(n.slot); ok {
-					n.open.backing = rec.Backing
-				}
+			if h.mode&state.ModePassthrough != 0 {
+				n.open.backing = n.backing
 			}
 		}
 	})
@@ -243,12 +245,9 @@ func (fs *FS) reclaimBacking(log *slog.Logger) {
 		return
 	}
 	for _, n := range fs.nodes.all() {
-		rec, ok := fs.nodes.records.Read(n.slot)
-		if !ok || rec.Backing == 0 {
-			continue
-		}
-		if n.open == nil || n.open.backing == 0 {
-			fs.srv.UnregisterBackingFd(rec.Backing) // ENOENT: it had been taken back
+		if n.backing != 0 && n.open == nil {
+			fs.srv.UnregisterBackingFd(n.backing) // ENOENT: it had been taken back
+			n.backing = 0
 			fs.nodes.records.SetBacking(n.slot, 0)
 		}
 	}

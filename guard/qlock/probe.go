@@ -52,12 +52,16 @@ func (h Held) Any() bool { return h.Used|h.Unshared != 0 }
 func Probe(f *os.File) (Held, error) {
 	var h Held
 	err := control(f, func(fd int) error {
+		// Mostly there is none, and one question tells.
+		if any, err := lockedByOthers(fd, permBase, 2*(unsharedBase-permBase)); err != nil || !any {
+			return err
+		}
 		for n := range bits {
 			for _, side := range []struct {
 				base int64
 				set  *Perm
 			}{{permBase, &h.Used}, {unsharedBase, &h.Unshared}} {
-				locked, err := lockedByOthers(fd, side.base+int64(n))
+				locked, err := lockedByOthers(fd, side.base+int64(n), 1)
 				if err != nil {
 					return err
 				}
@@ -74,13 +78,14 @@ func Probe(f *os.File) (Held, error) {
 	return h, nil
 }
 
-// lockedByOthers asks whether an exclusive lock on one byte could be had, which any lock of others prevents.
-func lockedByOthers(fd int, at int64) (bool, error) {
-	l := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: at, Len: 1}
+// lockedByOthers asks whether an exclusive lock on a range could be had, which any lock of others prevents. For more
+// than one byte it may answer yes because of a lock that is not QEMU's.
+func lockedByOthers(fd int, at, n int64) (bool, error) {
+	l := unix.Flock_t{Type: unix.F_WRLCK, Whence: unix.SEEK_SET, Start: at, Len: n}
 	if err := fcntl(fd, unix.F_OFD_GETLK, &l); err != nil {
 		return false, err
 	}
-	return l.Type != unix.F_UNLCK && isQEMUs(l), nil
+	return l.Type != unix.F_UNLCK && (n > 1 || isQEMUs(l)), nil
 }
 
 // isQEMUs tells QEMU's locks, which never reach beyond the bytes of one base, from a lock on more of the file that some
