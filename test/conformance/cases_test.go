@@ -58,7 +58,7 @@ func (r *runner) runFile(t *testing.T, file string) {
 }
 
 func (r *runner) runCase(t *testing.T, c *script.Case) {
-	variants, err := c.Variants(map[string]string{"fs": r.place.fstype, "place": r.place.kind()})
+	variants, err := c.Variants(map[string]string{"fs": r.place.fstype, "place": r.place.kind(), "data": r.place.data()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,8 @@ func TestFsx(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				cfg := fsx.Config{
 					Seed: seed, Ops: *fsxOps, MaxSize: size, Shift: p.kind() == "native" && p.fstype != "btrfs",
-					Path: filepath.Join(freshDir(t, p), "file"), Twin: filepath.Join(twins, name),
+					Unaligned: p.data() == "kernel" && p.fstype == "ext4", // as the twin's is
+					Path:      filepath.Join(freshDir(t, p), "file"), Twin: filepath.Join(twins, name),
 				}
 				if size > 1<<20 {
 					// Its operations are longer too.

@@ -33,6 +33,14 @@ func (p *place) kind() string {
 	return "native"
 }
 
+// data says who moves the bytes: "kernel" for a native file system and for passthrough, else "daemon".
+func (p *place) data() string {
+	if p.kind() == "native" || p.name == target.View.Name {
+		return "kernel"
+	}
+	return "daemon"
+}
+
 const (
 	scratchSize = 4 << 30
 	// smallSize is the least that all of ext4 and btrfs can be made in; it is mounted inside the backing tree, so that

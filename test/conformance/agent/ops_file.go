@@ -21,9 +21,11 @@ var fileOps = map[string]operation{
 	"pread": func(c *call) (string, error) {
 		return readSome(c, func(fd int, b []byte) (int, error) { return unix.Pread(fd, b, c.num()) })
 	},
-	"put":  func(c *call) (string, error) { return count(unix.Write(c.fd(), []byte(c.str()))) },
-	"pput": func(c *call) (string, error) { return count(unix.Pwrite(c.fd(), []byte(c.str()), c.num())) },
-	"fill": opFill,
+	// readsize prints how many bytes a pread brings: DESCRIPTOR LENGTH OFFSET.
+	"readsize": func(c *call) (string, error) { return count(unix.Pread(c.fd(), aligned(c.int()), c.num())) },
+	"put":      func(c *call) (string, error) { return count(unix.Write(c.fd(), []byte(c.str()))) },
+	"pput":     func(c *call) (string, error) { return count(unix.Pwrite(c.fd(), []byte(c.str()), c.num())) },
+	"fill":     opFill,
 	// fillup writes at the end until that fails.
 	"fillup": func(c *call) (string, error) {
 		fd, buf := c.fd(), aligned(1<<20)

@@ -22,6 +22,8 @@ type Config struct {
 	Path, Twin string
 	// Shift allows operations that move bytes (collapse, insert), which not all file systems have.
 	Shift bool
+	// Unaligned allows direct reads and writes that a disk refuses (EINVAL), for where the twin's answer counts.
+	Unaligned bool
 }
 
 // Run does all operations. Its error names the seed, the operation that went wrong, and those before it.

@@ -90,7 +90,7 @@ func (r *run) fit(o *operation) {
 	size := len(r.model)
 	switch o.kind {
 	case read, write:
-		if o.via == direct && r.random.IntN(8) > 0 {
+		if o.via == direct && (!r.cfg.Unaligned || r.random.IntN(8) > 0) {
 			o.offset, o.length = o.offset&^(block-1), max(block, o.length&^(block-1))
 		}
 		if o.via == mapped && o.kind == write {
@@ -129,13 +129,13 @@ func (r *run) fitShift(o *operation) {
 func (r *run) fitCopy(o *operation) {
 	size := len(r.model)
 	if size == 0 {
-		o.kind = read
+		o.kind, o.via = read, buffered
 		return
 	}
 	o.offset %= size
 	o.length = min(o.length, size-o.offset, r.cfg.MaxSize-o.to)
 	overlap := o.to < o.offset+o.length && o.offset < o.to+o.length
 	if overlap {
-		o.kind = read
+		o.kind, o.via = read, buffered
 	}
 }
