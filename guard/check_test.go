@@ -1,50 +1,171 @@
 package guard
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
-
-	"imgward/guard/libvirt"
 )
 
-func TestSmoke(t *testing.T) {
-	dir := t.TempDir()
-	img := filepath.Join(dir, "a.img")
-	if err := os.WriteFile(img, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
+// contract is DESIGN's table, by the evidence that an image is in use. A word says what a caller gets:
+//
+//	yes      it goes ahead
+//	no       EBUSY, for good
+//	wait     EBUSY, unless the handles behind it go within a moment (Settles)
+//	checked  it goes ahead, and each write through the handle is judged
+//
+// "other" is a VMM that does not use the image. With the evidence "closed" the domain lists the image and has not opened it.
+const contract = `
+idle        holder  other   manager outsider trusted unseen
+write       yes     yes     yes     yes      yes     yes
+write-data  yes     yes     yes     yes      yes     yes
+truncate    yes     yes     yes     yes      yes     yes
+fallocate   yes     yes     yes     yes      yes     yes
+copy-into   yes     yes     yes     yes      yes     yes
+unlink      yes     yes     yes     yes      yes     yes
+rename      yes     yes     yes     yes      yes     yes
+replace     yes     yes     yes     yes      yes     yes
+rename-dir  yes     yes     yes     yes      yes     yes
+set-flags   yes     yes     yes     yes      yes     yes
+
+open        holder  other   manager outsider trusted unseen
+write       yes     yes     checked no       yes     no
+write-data  yes     yes     no      no       yes     no
+truncate    yes     no      no      no       yes     no
+fallocate   yes     no      no      no       yes     no
+copy-into   yes     no      no      no       yes     no
+unlink      no      no      wait    no       yes     no
+rename      no      no      wait    no       yes     no
+replace     no      no      wait    no       yes     no
+rename-dir  no      no      wait    no       yes     no
+set-flags   yes     no      no      no       yes     no
+
+closed      holder  other   manager outsider trusted unseen
+write       yes     yes     checked no       yes     no
+write-data  yes     yes     no      no       yes     no
+truncate    yes     no      no      no       yes     no
+fallocate   yes     no      no      no       yes     no
+copy-into   yes     no      no      no       yes     no
+unlink      yes     no      yes     no       yes     no
+rename      yes     no      yes     no       yes     no
+replace     yes     no      yes     no       yes     no
+rename-dir  yes     no      yes     no       yes     no
+set-flags   yes     no      no      no       yes     no
+
+view        holder  other   manager outsider trusted unseen
+write       yes     yes     checked wait     yes     wait
+write-data  yes     yes     wait    wait     yes     wait
+truncate    yes     wait    wait    wait     yes     wait
+fallocate   yes     wait    wait    wait     yes     wait
+copy-into   yes     wait    wait    wait     yes     wait
+unlink      yes     wait    wait    wait     yes     wait
+rename      yes     wait    wait    wait     yes     wait
+replace     yes     wait    wait    wait     yes     wait
+rename-dir  yes     wait    wait    wait     yes     wait
+set-flags   yes     wait    wait    wait     yes     wait
+
+process     holder  other   manager outsider trusted unseen
+write       yes     yes     checked no       yes     no
+write-data  yes     yes     no      no       yes     no
+truncate    yes     no      no      no       yes     no
+fallocate   yes     no      no      no       yes     no
+copy-into   yes     no      no      no       yes     no
+unlink      yes     no      no      no       yes     no
+rename      yes     no      no      no       yes     no
+replace     yes     no      no      no       yes     no
+rename-dir  yes     no      no      no       yes     no
+set-flags   yes     no      no      no       yes     no
+
+lock        holder  other   manager outsider trusted unseen
+write       yes     yes     checked no       yes     no
+write-data  yes     yes     no      no       yes     no
+truncate    no      no      no      no       yes     no
+fallocate   no      no      no      no       yes     no
+copy-into   no      no      no      no       yes     no
+unlink      no      no      no      no       yes     no
+rename      no      no      no      no       yes     no
+replace     no      no      no      no       yes     no
+rename-dir  no      no      no      no       yes     no
+set-flags   no      no      no      no       yes     no
+
+blind       holder  other   manager outsider trusted unseen
+write       yes     yes     checked no       yes     no
+write-data  yes     yes     no      no       yes     no
+truncate    no      no      no      no       yes     no
+fallocate   no      no      no      no       yes     no
+copy-into   no      no      no      no       yes     no
+unlink      no      no      yes     no       yes     no
+rename      no      no      yes     no       yes     no
+replace     no      no      yes     no       yes     no
+rename-dir  no      no      yes     no       yes     no
+set-flags   no      no      no      no       yes     no
+`
+
+func TestContract(t *testing.T) {
+	for _, table := range strings.Split(strings.TrimSpace(contract), "\n\n") {
+		lines := strings.Split(table, "\n")
+		head := strings.Fields(lines[0])
+		t.Run(head[0], func(t *testing.T) {
+			h := newHost(t)
+			img := h.image("vm-disk2.img")
+			callers, openers := h.cast(head[0], img)
+			g := h.guard()
+			for _, line := range lines[1:] {
+				cells := strings.Fields(line)
+				for i, want := range cells[1:] {
+					v := g.Check(background, h.request(Op(cells[0]), img, callers[head[i+1]], openers...))
+					if got := outcome(&v); got != want {
+						t.Errorf("%s by %s: %s, want %s (%s)", cells[0], head[i+1], got, want, v.Reason)
+					}
+				}
+			}
+		})
 	}
-	status := filepath.Join(dir, "qemu")
-	g, err := New(Config{StatusDirs: []libvirt.Dir{{Path: status, Driver: "qemu"}}, PoolDirs: []string{}})
-	if err != nil {
-		t.Fatal(err)
+}
+
+// cast sets up the evidence of a table, and the callers of its columns.
+func (h *host) cast(evidence, img string) (callers map[string]*process, openers []Opener) {
+	var direct []*os.File
+	if evidence == "process" {
+		direct = append(direct, h.open(img, os.O_RDWR))
 	}
-	defer g.Close()
-	var st unix.Stat_t
-	unix.Stat(img, &st)
-	r := &Request{Op: OpTruncate, Image: StatID(&st), TID: os.Getpid(), Open: func() (*os.File, error) { return os.Open(img) }}
-	if v := g.Check(context.Background(), r); !v.Allowed {
-		t.Fatal(v)
+	callers = map[string]*process{
+		"holder": h.run("vmm", direct...), "other": h.run("other-vmm"), "manager": h.run("manager"),
+		"outsider": h.run("outsider"), "trusted": h.run("trusted"), "unseen": nil,
 	}
-	os.Mkdir(status, 0o700)
-	os.WriteFile(filepath.Join(status, "d.xml"), fmt.Appendf(nil, `<domstatus state='running' pid='%d'><domain><name>d</name><devices><disk type='file'><source file='%s'/><target dev='vda'/></disk></devices></domain></domstatus>`, os.Getpid(), img), 0o600)
-	v := g.Check(context.Background(), r)
-	if v.Allowed {
-		t.Fatal(v)
+	for _, f := range direct {
+		f.Close()
 	}
-	t.Log(v.Reason)
-	os.Remove(filepath.Join(status, "d.xml"))
-	if v := g.Check(context.Background(), r); !v.Allowed {
-		t.Fatal(v)
+	holder := callers["holder"]
+	switch evidence {
+	case "open":
+		h.domain("rhevm", holder.PID, img)
+		openers = append(openers, holder.opener(true))
+	case "closed":
+		h.domain("rhevm", holder.PID, img)
+	case "view":
+		openers = append(openers, holder.opener(true))
+	case "lock":
+		h.lock(img)
+	case "blind":
+		h.domain("rhevm", holder.PID)
+		h.must(os.WriteFile(filepath.Join(h.status, "other.xml"), []byte("<domstatus"), 0o600))
 	}
-	os.WriteFile(filepath.Join(status, "e.xml"), []byte("<dom"), 0o600)
-	v = g.Check(context.Background(), r)
-	t.Log(v.Reason)
-	if v.Allowed {
-		t.Fatal()
+	return callers, openers
+}
+
+func outcome(v *Verdict) string {
+	switch {
+	case v.Allowed && v.CheckWrites:
+		return "checked"
+	case v.Allowed:
+		return "yes"
+	case v.Errno != syscall.EBUSY || v.Reason == "":
+		return fmt.Sprintf("errno %v, reason %q", v.Errno, v.Reason)
+	case v.Settles:
+		return "wait"
 	}
+	return "no"
 }

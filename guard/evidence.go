@@ -11,15 +11,13 @@ import (
 func (q *inquiry) uses() []Use {
 	uses := append(q.listed(), q.policyUses()...)
 	uses = append(uses, q.viewUses(q.unlisted(q.openVMMs(), uses))...)
-	if len(uses) > 0 || q.Op == OpWrite && q.caller.Class == ClassOutsider {
-		// A write through a handle that the policy may revoke comes often. What does not come through the view was
-		// looked at when it was opened.
-		return uses
+	if len(uses) == 0 {
+		uses = q.lockUses()
 	}
-	if uses = q.lockUses(); len(uses) > 0 {
-		return uses
+	if len(uses) == 0 {
+		uses = q.directUses()
 	}
-	return q.directUses()
+	return uses
 }
 
 // listed is what libvirt's status files say. Being unable to read them in time counts as a use: closed for destroyers.

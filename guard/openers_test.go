@@ -1,0 +1,172 @@
+package guard
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"imgward/guard/policy"
+)
+
+// Two writers never meet: who may have an image open for writing while a VMM wants to open it.
+func TestTwoWriters(t *testing.T) {
+	h := newHost(t)
+	img := h.image("vm.img")
+	g := h.guard()
+	vmm, second := h.run("vmm"), h.run("other-vmm")
+	dd, manager, trusted := h.run("outsider"), h.run("manager"), h.run("trusted")
+	ended, forgotten := h.run("outsider"), h.run("outsider")
+	ended.end()
+	forgotten.end()
+	endedDD := ended.opener(true)
+	endedDD.Class = ClassOutsider
+	endedDD.Comm = "losetup"
+	endedManager := ended.opener(true)
+	endedManager.Class = ClassManager
+	recycled := dd.opener(true)
+	recycled.Start--
+	recycled.Class, recycled.Comm = ClassOutsider, "cp"
+
+	for name, tc := range map[string]struct {
+		openers []Opener
+		reason  string // of the refusal; empty: the VMM may open it
+	}{
+		"nobody":             {nil, ""},
+		"dd":                 {[]Opener{dd.opener(true)}, "it is being written by outsider (pid "},
+		"a reader":           {[]Opener{dd.opener(false)}, ""},
+		"libvirtd":           {[]Opener{manager.opener(true)}, ""},
+		"a trusted program":  {[]Opener{trusted.opener(true)}, ""},
+		"another VMM":        {[]Opener{second.opener(true)}, ""}, // QEMU's own locks, or <shareable/>, settle that
+		"itself":             {[]Opener{vmm.opener(true)}, ""},
+		"a loop device":      {[]Opener{endedDD}, "through a handle of losetup (pid "},
+		"somebody forgotten": {[]Opener{forgotten.opener(true)}, "through a handle of process "},
+		"an ended libvirtd":  {[]Opener{endedManager}, ""},
+		"a recycled pid":     {[]Opener{recycled}, "through a handle of cp (pid "},
+		"another namespace":  {[]Opener{{Write: true}}, "it is being written by a process of another pid namespace"},
+		"dd among others":    {[]Opener{vmm.opener(true), manager.opener(true), dd.opener(true)}, "it is being written by outsider"},
+	} {
+		v := g.Check(background, h.request(OpOpenWrite, img, vmm, tc.openers...))
+		if v.Allowed != (tc.reason == "") || !strings.Contains(v.Reason, tc.reason) {
+			t.Errorf("beside %s: allowed %v, %q, want %q", name, v.Allowed, v.Reason, tc.reason)
+		}
+		if !v.Allowed && (!v.Settles || len(v.Writers) != 1) {
+			t.Errorf("beside %s it does not wait for the writers %+v", name, v.Writers)
+		}
+	}
+	if v := g.Check(background, h.request(OpTruncate, img, vmm, dd.opener(true))); v.Allowed || len(v.Writers) != 1 {
+		t.Errorf("O_TRUNC opens for writing as well: %+v", v)
+	}
+}
+
+// A shell opened the image with a redirection, and became a VMM; a VMM opened it, and became something else.
+func TestOpenersAreWhatTheyAreNow(t *testing.T) {
+	h := newHost(t)
+	img := h.image("vm.img")
+	g := h.guard()
+	vmm, outsider := h.run("vmm"), h.run("outsider")
+
+	wasShell := vmm.opener(true)
+	wasShell.Class = ClassOutsider
+	if v := g.Check(background, h.request(OpUnlink, img, outsider, wasShell)); v.Allowed {
+		t.Error("the image of a VMM that was a shell is removed")
+	} else if v.Uses[0].Evidence != EvidenceView || v.Uses[0].PID != vmm.PID {
+		t.Errorf("the evidence is %+v", v.Uses)
+	}
+	wasVMM := outsider.opener(true)
+	wasVMM.Class = ClassVMM
+	if v := g.Check(background, h.request(OpUnlink, img, nil, wasVMM)); !v.Allowed {
+		t.Errorf("a program that was a VMM protects the image: %s", v.Reason)
+	}
+	vmm.end()
+	gone := vmm.opener(true)
+	gone.Class = ClassVMM
+	if v := g.Check(background, h.request(OpUnlink, img, outsider, gone)); v.Allowed || !v.Settles {
+		t.Errorf("a VMM's handle on its way out: %+v", v)
+	}
+	if v := g.Check(background, h.request(OpUnlink, img, outsider, vmm.opener(true))); !v.Allowed {
+		t.Errorf("a handle of nobody known protects the image: %s", v.Reason)
+	}
+}
+
+func TestOwnHandlesAreNoEvidence(t *testing.T) {
+	h := newHost(t)
+	img := h.image("vm.img")
+	g := h.guard()
+	h.lock(img) // forwarded to the backing file by the view for the caller
+	dd := h.run("outsider")
+	for _, op := range []Op{OpTruncate, OpFallocate, OpCopyInto, OpUnlink} {
+		if v := g.Check(background, h.request(op, img, dd, dd.opener(true))); !v.Allowed {
+			t.Errorf("%s beside the caller's own handle and locks: %s", op, v.Reason)
+		}
+	}
+	if v := g.Check(background, h.request(OpTruncate, img, dd, dd.opener(true), h.run("vmm").opener(false))); v.Allowed {
+		t.Error("the locks count as the caller's own although a VMM has the image open as well")
+	}
+}
+
+func TestExecBetweenOpenAndCheck(t *testing.T) {
+	h := newHost(t)
+	img := h.image("vm.img")
+	g := h.guard()
+	caller := h.run("vmm")
+	if p := g.Classify(caller.PID, 0); p.Class != ClassVMM || p.Start != caller.Start {
+		t.Fatalf("it is %+v", p)
+	}
+	// From now on the guard remembers it. The same pid with another program must not be taken for a VMM.
+	caller.end()
+	v := g.Check(background, h.request(OpTruncate, img, caller, caller.opener(true)))
+	if v.Caller.Class != ClassOutsider {
+		t.Errorf("a caller that has ended is %+v", v.Caller)
+	}
+}
+
+func TestRevoke(t *testing.T) {
+	h := newHost(t)
+	p := *h.config.Policy
+	p.Default.Writer = policy.Revoke
+	h.config.Policy = &p
+	img := h.image("vm.img")
+	g := h.guard()
+	vmm, dd := h.run("vmm"), h.run("outsider")
+
+	for _, op := range []Op{OpOpenWrite, OpTruncate} {
+		if v := g.Check(background, h.request(op, img, dd)); !v.Allowed || !v.CheckWrites {
+			t.Errorf("%s: the outsider's writes could not be refused later: %+v", op, v)
+		}
+	}
+	unchecked, checked := dd.opener(true), dd.opener(true)
+	checked.Checked = true
+	if v := g.Check(background, h.request(OpOpenWrite, img, vmm, unchecked)); v.Allowed {
+		t.Error("the VM starts beside a writer that cannot be stopped")
+	}
+	if v := g.Check(background, h.request(OpOpenWrite, img, vmm, checked)); !v.Allowed || len(v.Writers) != 1 {
+		t.Errorf("the VM does not start: %s", v.Reason)
+	}
+	if v := g.Check(background, h.request(OpWrite, img, dd, checked)); !v.Allowed {
+		t.Errorf("the writer is stopped with no VM there: %s", v.Reason)
+	}
+	if v := g.Check(background, h.request(OpWrite, img, dd, checked, vmm.opener(true))); v.Allowed {
+		t.Error("the writer goes on beside the VM")
+	}
+}
+
+func BenchmarkHolderDiscards(b *testing.B) {
+	h := newHost(b)
+	img := h.image("vm.img")
+	g := h.guard()
+	vmm := h.run("vmm")
+	h.domain("vm", vmm.PID, img)
+	r := h.request(OpFallocate, img, vmm, vmm.opener(true))
+	for b.Loop() {
+		if v := g.Check(background, r); !v.Allowed {
+			b.Fatal(v.Reason)
+		}
+	}
+}
+
+func TestSinceIsTold(t *testing.T) {
+	w := standing{Opener: Opener{Process: Process{PID: 7, Comm: "dd"}, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)}}
+	if got := writtenReason(w); !strings.Contains(got, "dd (pid 7) since 03:04:05") {
+		t.Error(got)
+	}
+}
