@@ -17,7 +17,10 @@ import (
 
 // ID identifies an image by its inode on the backing file system. Dev is encoded as stat(2) does (unix.Mkdev). A block
 // device is the same under all its nodes, so it has Dev BlockDevice and its device number as Ino; StatID makes both.
-type ID struct{ Dev, Ino uint64 }
+type ID struct {
+	Dev uint64 `json:"dev"`
+	Ino uint64 `json:"ino"`
+}
 
 // Op is what a caller wants to do to an image. The names are the ones that `imgward check` and the event stream use.
 type Op string

@@ -13,7 +13,7 @@ func (g *Guard) Who(ctx context.Context, id ID, open func() (*os.File, error), o
 	q := &inquiry{
 		Request: &Request{Image: id, Open: open, Openers: openers}, regime: g.regime.Load(), ctx: ctx, g: g,
 	}
-	uses := q.listed()
+	uses := append(q.listed(), q.policyUses()...)
 	uses = append(uses, q.viewUses(q.unlisted(q.openVMMs(), uses))...)
 	for _, u := range q.directUses() {
 		if !names(uses, u.PID) {

@@ -2,9 +2,11 @@ package procfs
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +21,10 @@ func qemu(t *testing.T, image string, options string) *process {
 	}
 	p := start(t, path, "-nodefaults", "-display", "none", "-machine", "none", "-qmp", "stdio",
 		"-blockdev", "driver=file,node-name=a,filename="+image+options)
-	p.hear(t) // QMP greets when everything is open
+	// It answers when everything is open; its greeting comes before that.
+	io.WriteString(p.in, `{"execute": "qmp_capabilities"}`+"\n")
+	for !strings.Contains(p.hear(t), `"return"`) {
+	}
 	return p
 }
 

@@ -51,29 +51,34 @@ func (h Held) Any() bool { return h.Used|h.Unshared != 0 }
 // than a read-only descriptor. ENOLCK or EINVAL: the file system has no locks.
 func Probe(f *os.File) (Held, error) {
 	var h Held
-	err := control(f, func(fd int) error {
-		// Mostly there is none, and one question tells.
-		if any, err := lockedByOthers(fd, permBase, 2*(unsharedBase-permBase)); err != nil || !any {
-			return err
-		}
-		for n := range bits {
-			for _, side := range []struct {
-				base int64
-				set  *Perm
-			}{{permBase, &h.Used}, {unsharedBase, &h.Unshared}} {
-				locked, err := lockedByOthers(fd, side.base+int64(n), 1)
-				if err != nil {
-					return err
-				}
-				if locked {
-					*side.set |= 1 << n
-				}
-			}
-		}
-		return nil
+	err := control(f, func(fd int) (err error) {
+		h, err = probe(fd)
+		return err
 	})
 	if err != nil {
 		return Held{}, fmt.Errorf("look at QEMU's image locks on %s: %w", f.Name(), err)
+	}
+	return h, nil
+}
+
+func probe(fd int) (h Held, err error) {
+	// Mostly there is none, and one question tells.
+	if any, err := lockedByOthers(fd, permBase, 2*(unsharedBase-permBase)); err != nil || !any {
+		return Held{}, err
+	}
+	for n := range bits {
+		for _, side := range []struct {
+			base int64
+			set  *Perm
+		}{{permBase, &h.Used}, {unsharedBase, &h.Unshared}} {
+			locked, err := lockedByOthers(fd, side.base+int64(n), 1)
+			if err != nil {
+				return Held{}, err
+			}
+			if locked {
+				*side.set |= 1 << n
+			}
+		}
 	}
 	return h, nil
 }
