@@ -111,6 +111,9 @@ func (fs *FS) below(d *doomed) []victim {
 	prefix := fs.path(d.place)() + "/"
 	var vs []victim
 	for _, img := range fs.Images(fs.ctx) {
+		if img.ID == (guard.ID{}) {
+			return []victim{{n: d.n, op: guard.OpRenameDir, path: fs.path(d.place), whole: true}}
+		}
 		if !strings.HasPrefix(img.Path, prefix) {
 			continue
 		}

@@ -145,7 +145,12 @@ func (n *node) openers() []guard.Opener {
 	}
 	list := make([]guard.Opener, 0, len(n.open.handles))
 	for _, h := range n.open.handles {
-		list = append(list, guard.Opener{Process: h.opener, Write: h.writable(), Since: h.since})
+		list = append(list, guard.Opener{
+			Process: h.opener,
+			Write:   h.writable(),
+			Checked: h.mode&state.ModeChecked != 0,
+			Since:   h.since,
+		})
 	}
 	return list
 }

@@ -45,11 +45,11 @@ func (h *Host) Lookup(name string) (guard.ID, error) {
 		return guard.ID{}, &fs.PathError{Op: "lookup", Path: name, Err: err}
 	}
 	defer unix.Close(fd)
-	var st syscall.Stat_t
-	if err := fstat(fd, &st); err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
 		return guard.ID{}, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
-	return guard.ID{Dev: st.Dev, Ino: st.Ino}, nil
+	return guard.StatID(&st), nil
 }
 
 // Open opens a regular file or block device for reading. EINVAL: it is neither.
@@ -60,18 +60,11 @@ func (h *Host) Open(name string) (*os.File, error) {
 		return fail(err)
 	}
 	defer unix.Close(fd)
-	var st syscall.Stat_t
-	if err := fstat(fd, &st); err != nil {
-		return fail(err)
-	}
-	if t := st.Mode & syscall.S_IFMT; t != syscall.S_IFREG && t != syscall.S_IFBLK {
-		return fail(syscall.EINVAL)
-	}
-	real, err := unix.Open(procPath(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	f, err := guard.Reopen(fd)
 	if err != nil {
 		return fail(err)
 	}
-	return os.NewFile(uintptr(real), name), nil
+	return f, nil
 }
 
 // maxLinks is how many symbolic links a path may hold, as for the kernel (MAXSYMLINKS).

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -26,6 +27,9 @@ type victim struct {
 	n    *node
 	op   guard.Op
 	path func() string // the name that the caller used; nil: any that is known
+	// whole stands for all images below the directory n: there is a domain of which nothing can be found out, so every
+	// image counts as in use.
+	whole bool
 }
 
 // permit asks the guard about all that a request would do. Allowed, it returns with the nodes locked, so that no VMM
@@ -58,16 +62,28 @@ func (fs *FS) permit(cancel <-chan struct{}, in *fuse.InHeader, vs ...victim) (v
 	}
 }
 
-// ask judges the victims one by one and stops at the first refusal.
+// ask judges the victims one by one and stops at the first refusal. Only when all may go ahead are exceptions used up.
 func (fs *FS) ask(in *fuse.InHeader, vs []victim) (r *guard.Request, v guard.Verdict, refused *victim) {
 	v.Allowed = true
+	var spends []func() bool
 	for i := range vs {
-		if !vs[i].n.regular() {
+		if !vs[i].n.regular() && !vs[i].whole {
 			continue
 		}
 		r = fs.request(in, &vs[i])
-		if v = fs.guard.Check(context.Background(), r); !v.Allowed {
+		v = fs.guard.Check(context.Background(), r)
+		switch {
+		case !v.Allowed:
 			return r, v, &vs[i]
+		case v.Audit:
+			fs.guard.Refused(r, &v) // it would have been
+		case v.Spend != nil:
+			spends = append(spends, v.Spend)
+		}
+	}
+	for _, spend := range spends {
+		if !spend() {
+			return fs.ask(in, vs) // somebody else used it up a moment ago
 		}
 	}
 	return r, v, nil
@@ -85,6 +101,7 @@ func (fs *FS) request(in *fuse.InHeader, v *victim) *guard.Request {
 		TID:     int(in.Pid),
 		UID:     in.Uid,
 		Path:    path,
+		Exists:  func(name string) bool { return fs.exists(filepath.Join(filepath.Dir(path()), name)) },
 		Openers: n.openers(),
 		Open:    func() (*os.File, error) { return fs.openBeside(n) },
 	}

@@ -14,8 +14,8 @@ import (
 
 // Image is an image in use, as `imgward status` shows it.
 type Image struct {
-	Path string // relative to the view
-	ID   guard.ID
+	Path string   // relative to the view; empty with the zero ID
+	ID   guard.ID // zero: every image of the view, as far as anybody knows
 	Uses []guard.Use
 }
 
@@ -59,7 +59,7 @@ func (fs *FS) Stats() Stats {
 func (fs *FS) Images(ctx context.Context) []Image {
 	byID := map[guard.ID]*Image{}
 	for id, uses := range fs.guard.InUse(ctx) {
-		if path, ok := fs.locate(id, uses); ok {
+		if path, ok := fs.locate(id, uses); ok || id == (guard.ID{}) {
 			byID[id] = &Image{Path: path, ID: id, Uses: uses}
 		}
 	}
@@ -129,11 +129,20 @@ func (fs *FS) Resolve(path string) (guard.ID, uint32, error) {
 		return guard.ID{}, 0, &os.PathError{Op: "lookup", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	var st syscall.Stat_t
-	if err := fstat(fd, &st); err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
 		return guard.ID{}, 0, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return guard.ID{Dev: st.Dev, Ino: st.Ino}, st.Mode & syscall.S_IFMT, nil
+	return guard.StatID(&st), st.Mode & syscall.S_IFMT, nil
+}
+
+// exists says whether there is a file at a path relative to the view.
+func (fs *FS) exists(path string) bool {
+	fd, err := fs.host.inTree(path, unix.O_PATH|unix.O_NOFOLLOW)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == nil
 }
 
 func (fs *FS) openPathBeside(path string) (*os.File, error) {

@@ -144,7 +144,7 @@ func (w *worker) control(l *net.UnixListener) {
 		Version:    version,
 		KeeperPID:  w.keeperPID,
 		FS:         w.session.FS,
-		Events:     w.events,
+		Guard:      w.guard,
 		Warnings:   w.warnings,
 	}
 	if err := s.Serve(l); err != nil {
@@ -182,9 +182,4 @@ func (w *worker) signals() {
 			w.log.Warn("asked to end, but the view is in use; it stays", "error", err)
 		}
 	}
-}
-
-// events adapts the guard's event stream.
-func (w *worker) events(follow bool) (past []any, next <-chan any, stop func()) {
-	return nil, nil, func() {}
 }

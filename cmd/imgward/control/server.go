@@ -21,8 +21,7 @@ type Server struct {
 	Mountpoint, Backing, Version string
 	KeeperPID                    int
 	FS                           *viewfs.FS
-	// Events gives the history of events and, if asked to follow, those to come. stop ends that.
-	Events func(follow bool) (past []any, next <-chan any, stop func())
+	Guard                        *guard.Guard
 	// Warnings adds what the daemon itself has to say.
 	Warnings func() []string
 }
@@ -158,24 +157,25 @@ func (s *Server) holders(w http.ResponseWriter, _ *http.Request) {
 // events sends the history and, with follow=1, what happens from then on.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	follow := r.URL.Query().Get("follow") == "1"
-	past, next, stop := s.Events(follow)
-	defer stop()
+	past, next := s.Guard.Events().Subscribe()
+	defer next.Close()
 	for _, e := range past {
 		write(w, e)
 	}
 	if !follow {
 		return
 	}
-	flusher, _ := w.(http.Flusher)
-	flusher.Flush()
+	answer := http.NewResponseController(w)
 	for {
+		if answer.Flush() != nil {
+			return
+		}
 		select {
-		case e, ok := <-next:
+		case e, ok := <-next.C:
 			if !ok {
 				return
 			}
 			write(w, e)
-			flusher.Flush()
 		case <-r.Context().Done():
 			return
 		}
