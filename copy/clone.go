@@ -10,7 +10,7 @@ import (
 )
 
 // cloning shares the source's blocks (FICLONERANGE), where both are files of one file system with reflinks.
-var cloning = rung{method: MethodClone, unfit: noClone, climb: clone}
+var cloning = rung{method: MethodClone, unfit: noClone, rehearse: rehearseClone, climb: clone}
 
 // cloneStep bounds one call: it cannot be interrupted, and takes seconds where an image has a million extents.
 const cloneStep = 4 << 30

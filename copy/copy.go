@@ -76,7 +76,7 @@ func begin(ctx context.Context, from, to string, o *Options) (*copier, error) {
 	}
 	c := &copier{src: src, opts: o, prog: o.Progress, tell: newTeller(o.Explain), order: newSequence(0)}
 	if c.dst, err = openTarget(ctx, to, src, o); err == nil {
-		err = src.admit(ctx, o, to)
+		err = src.admit(ctx, o, c.dst)
 	}
 	if err != nil {
 		c.end(err)

@@ -45,11 +45,12 @@ func newFresh(path string, old *existing, src *source, o *Options) (target, erro
 
 func (t *fresh) file() *os.File { return t.f }
 func (t *fresh) blank() bool    { return true }
+func (t *fresh) path() string   { return filepath.Join(t.dir.Name(), t.name) }
 
 // prepare creates the file, checks the room for it and sets its size.
 func (t *fresh) prepare(size int64, need func() (int64, error), resumes func(*os.File) bool) error {
 	if t.adopts {
-		return nil
+		return t.settle()
 	}
 	have, err := t.open(resumes)
 	if err != nil {
@@ -58,12 +59,18 @@ func (t *fresh) prepare(size int64, need func() (int64, error), resumes func(*os
 	if err := checkSpace(t.dir, size, need, have); err != nil {
 		return err
 	}
-	if t.old != nil {
-		if err := inherit(t.f, t.old.f, t.opts.Log); err != nil {
-			return err
-		}
+	if err := t.settle(); err != nil {
+		return err
 	}
 	return outOfSpace(makeRoom(t.f, size, t.opts.Preallocate))
+}
+
+// settle gives the file the owner and attributes of the one that it replaces.
+func (t *fresh) settle() error {
+	if t.old == nil {
+		return nil
+	}
+	return inherit(t.f, t.old.f, t.opts.Log)
 }
 
 // open creates the file, or finds the one that an earlier copy left; have is what that one holds.
@@ -122,7 +129,7 @@ func (t *fresh) lock() error {
 
 func (t *fresh) statePath() string { return filepath.Join(t.dir.Name(), hiddenName(t.name, "state")) }
 
-func (t *fresh) scratch() *os.File { return scratchBeside(filepath.Join(t.dir.Name(), t.name)) }
+func (t *fresh) scratch() *os.File { return scratchBeside(t.path()) }
 
 // adopt takes over a file that holds the whole image, if it is in the right directory.
 func (t *fresh) adopt(s *Snapshot) {
@@ -135,6 +142,7 @@ func (t *fresh) adopt(s *Snapshot) {
 		return
 	}
 	t.f, t.temp, t.adopts = f, filepath.Base(s.Adopt), true
+	disown(f, t.perm, t.opts.Log)
 }
 
 func (t *fresh) abandon(resumable bool) {

@@ -12,7 +12,13 @@ import (
 // hands a whole range to its daemon in one request, which clones it if the backing file system can; NFS 4.2, SMB and
 // Ceph copy on the server. On a local disk file system the kernel would only push pages through its cache, one at a
 // time and zeroes with them.
-var kernelCopying = rung{method: MethodKernel, unfit: noKernelCopy, climb: kernelCopy}
+var kernelCopying = rung{method: MethodKernel, unfit: noKernelCopy, rehearse: rehearseKernelCopy, climb: kernelCopy}
+
+// Why kernelCopying does not hold.
+const (
+	kernelCopyFails = "copy_file_range does not work here"
+	daemonCopies    = "the daemon behind this mount copies instead of cloning"
+)
 
 func noKernelCopy(c *copier) string {
 	if why := noClone(c); why != "" {
@@ -57,11 +63,12 @@ func (k *kernelCopier) extent(ctx context.Context, e extent.Extent) (reached int
 		}
 		n, clones, err := k.request(off, e.End()-off)
 		if err != nil || n == 0 {
-			return off, "copy_file_range does not work here", ignoreUnsupported(err)
+			return off, kernelCopyFails, ignoreUnsupported(err)
 		}
+		k.c.moved(Step{Off: off, Len: n, Method: MethodKernel})
 		off += n
 		if !clones {
-			return off, "the daemon behind this mount copies instead of cloning", nil
+			return off, daemonCopies, nil
 		}
 	}
 	return e.End(), "", nil
@@ -84,7 +91,6 @@ func (k *kernelCopier) request(off, n int64) (done int64, clones bool, err error
 	if done, err = sys.CopyRange(k.c.dst.file(), k.c.src.f, off, n); err != nil || done == 0 {
 		return done, false, err
 	}
-	k.c.moved(Step{Off: off, Len: done, Method: MethodKernel})
 	if k.doubtful && done >= chunk {
 		if time.Since(begun) > probeMax {
 			return done, false, nil

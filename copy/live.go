@@ -16,10 +16,10 @@ type Live interface {
 
 // LiveImage is an image in use.
 type LiveImage struct {
-	File   *os.File // open for reading
-	Path   string
+	File   *os.File    // open for reading
+	Path   string      // absolute, no symbolic link at its end
 	Uses   []guard.Use // by writers; empty if only their locks are known
-	Target string      // where the copy will go
+	Target string      // the file that the copy will be, absolute; "" if it will be none
 }
 
 // Snapshot is an image at one point in time.

@@ -16,7 +16,7 @@ func overlap(src *source, name string, dst *unix.Stat_t) error {
 	if src.kind != regular && src.kind != device {
 		return nil
 	}
-	if dst.Dev == src.stat.Dev && dst.Ino == src.stat.Ino {
+	if sameInode(dst, &src.stat) {
 		return same
 	}
 	fromDevice, toDevice := src.kind == device, dst.Mode&unix.S_IFMT == unix.S_IFBLK
@@ -49,3 +49,5 @@ func attachedAs(path string, rdev uint64) bool {
 	}
 	return false
 }
+
+func sameInode(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }

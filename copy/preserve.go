@@ -53,6 +53,19 @@ func inherit(f, old *os.File, log *slog.Logger) error {
 	return nil
 }
 
+// disown makes a file that libvirt and QEMU wrote the caller's own.
+func disown(f *os.File, perm os.FileMode, log *slog.Logger) {
+	names, _ := listXattrs(f)
+	for _, name := range names {
+		if strings.HasPrefix(name, "trusted.libvirt.") {
+			_ = unix.Fremovexattr(int(f.Fd()), name)
+		}
+	}
+	if err := errors.Join(f.Chown(os.Geteuid(), os.Getegid()), f.Chmod(perm)); err != nil {
+		log.Warn("the copy keeps the owner that libvirt gave it", "err", err)
+	}
+}
+
 // neverCopied are the attributes that belong to one inode and its domain: libvirt's memory of the labels it has to
 // restore, and the label that a running domain confines its disks with. A copy that carried them would be "restored" to
 // another file's owner, or be readable by that domain.

@@ -49,7 +49,7 @@ func (t *fresh) publish() error {
 		err = sys.RenameNew(t.dir, t.temp, t.name)
 	}
 	if errors.Is(err, unix.EEXIST) {
-		path := filepath.Join(t.dir.Name(), t.name)
+		path := t.path()
 		return fmt.Errorf("somebody else created it meanwhile: %w", &ExistsError{Path: path, Next: NextFree(path)})
 	}
 	return err

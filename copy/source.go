@@ -92,7 +92,7 @@ func (s *source) identify() error {
 
 // admit makes sure that what is read is one consistent image: an idle source is locked against writers while it is
 // copied; one that a machine writes to is refused, or replaced by a snapshot of it if the caller chose a way.
-func (s *source) admit(ctx context.Context, o *Options, target string) error {
+func (s *source) admit(ctx context.Context, o *Options, t target) error {
 	if s.kind == stream || o.Users == nil {
 		return nil
 	}
@@ -101,7 +101,7 @@ func (s *source) admit(ctx context.Context, o *Options, target string) error {
 		return fmt.Errorf("find out who uses %s: %w", s.name, err)
 	}
 	if w := writable(uses); len(w) > 0 {
-		return s.admitLive(ctx, o, w, target)
+		return s.admitLive(ctx, o, w, t)
 	}
 	if len(uses) > 0 || o.Locks == nil { // read-only users have locks that allow readers and keep writers out
 		return nil
@@ -111,7 +111,7 @@ func (s *source) admit(ctx context.Context, o *Options, target string) error {
 	case errors.Is(err, ErrInUse) && o.Live == nil:
 		return &InUseError{Path: s.name, Hint: liveHint}
 	case errors.Is(err, ErrInUse):
-		return s.admitLive(ctx, o, nil, target)
+		return s.admitLive(ctx, o, nil, t)
 	case err != nil:
 		return err
 	}
@@ -122,11 +122,19 @@ func (s *source) admit(ctx context.Context, o *Options, target string) error {
 const liveHint = "a copy of a disk under writes is torn. Shut the domain down, or choose --live=suspend-reflink, " +
 	"--live=backup or (inconsistent!) --live=torn"
 
-func (s *source) admitLive(ctx context.Context, o *Options, uses []guard.Use, target string) error {
+func (s *source) admitLive(ctx context.Context, o *Options, uses []guard.Use, t target) error {
 	if o.Live == nil {
 		return &InUseError{Path: s.name, Uses: uses, Hint: liveHint}
 	}
-	snap, err := o.Live.Snapshot(ctx, LiveImage{File: s.f, Path: s.name, Uses: uses, Target: target})
+	path, err := resolve(s.name)
+	if err != nil {
+		return err
+	}
+	i := LiveImage{File: s.f, Path: path, Uses: uses}
+	if t, ok := t.(*fresh); ok {
+		i.Target = t.path()
+	}
+	snap, err := o.Live.Snapshot(ctx, i)
 	if err != nil {
 		return fmt.Errorf("make a consistent copy of %s: %w", s.name, err)
 	}

@@ -41,6 +41,7 @@ func isZero(p []byte) bool {
 // zeroing without data, writing zeroes. It remembers what did not work.
 type zeroer struct {
 	h                *handle
+	keep             bool // blocks stay allocated: no unmapping
 	noPunch, noRange atomic.Bool
 }
 
@@ -52,7 +53,7 @@ func (z *zeroer) zero(off, n int64) (Method, error) {
 		never  *atomic.Bool
 		call   func(*os.File, int64, int64) error
 	}{{MethodPunch, &z.noPunch, sys.Punch}, {MethodZero, &z.noRange, sys.ZeroRange}} {
-		if way.never.Load() || off%512 != 0 || n%512 != 0 {
+		if z.keep && way.method == MethodPunch || way.never.Load() || off%512 != 0 || n%512 != 0 {
 			continue
 		}
 		err := way.call(f, off, n)

@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,24 +16,20 @@ const copyHelp = `Copy disk images block for block, between files, block devices
 
 The copy gets its name when it is whole and on the medium. An existing
 destination is refused; --overwrite allows it for one that nobody uses.
-Holes stay holes, zeroes become holes, and file systems with reflinks share
-the blocks.
+A disk that a running domain writes to is refused as a source, unless --live
+says how its copy becomes consistent. Holes stay holes, zeroes become holes,
+and file systems with reflinks share the blocks.
+
+A source named like a subcommand is written ./dd or ./verify.
 `
 
 const copyExamples = `  imgcp vm1.img /backup/vm1.img               copy one image
-  imgcp --verify vm1.img /mnt/nas/            read it back and compare
+  imgcp --verify vm1.img vm2.img /mnt/nas/    read the copies back and compare
   imgcp --overwrite vm1.img /dev/vg0/vm1      image to logical volume
   imgcp --live=suspend-reflink vm1.img b.img  a running domain's disk
   imgcp --resume big.img /mnt/nas/big.img     go on after an interruption
+  imgcp --plan vm1.img /backup/vm1.img        see what would be done
   imgcp dd if=/dev/zero of=new.img bs=1G count=10`
-
-// copyFlags are the options of the copy command as they are typed.
-type copyFlags struct {
-	overwrite string
-	sync      string
-	reflink   string
-	requests  int
-}
 
 func newCopyCommand() *cobra.Command {
 	var f copyFlags
@@ -42,57 +38,91 @@ func newCopyCommand() *cobra.Command {
 		Short:   "Copy disk images block for block",
 		Long:    copyHelp + exitHelp,
 		Example: copyExamples,
+		Version: version,
 		Args:    cobra.ArbitraryArgs,
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
-	flags := c.Flags()
-	flags.StringVar(&f.overwrite, "overwrite", "", "overwrite an existing destination that nobody uses: `replace` (at the end, at once) or in-place")
-	flags.Lookup("overwrite").NoOptDefVal = string(imgcopy.Replace)
-	flags.StringVar(&f.sync, "sync", "full", "`full`: the copy is on the medium when imgcp ends; none: in the page cache")
-	flags.StringVar(&f.reflink, "reflink", "auto", "share blocks where the file system can: `auto`, always or never")
-	flags.IntVar(&f.requests, "requests", 8, "reads and writes in flight, of 1 MiB each")
+	f.define(c.Flags())
 	return c
 }
 
-func (f *copyFlags) options() (o imgcopy.Options, err error) {
-	o = imgcopy.Defaults()
-	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	switch o.Overwrite = imgcopy.Overwrite(f.overwrite); o.Overwrite {
-	case imgcopy.Refuse, imgcopy.Replace, imgcopy.InPlace:
-	default:
-		return o, fmt.Errorf("--overwrite=%s: replace or in-place", f.overwrite)
-	}
-	switch f.sync {
-	case "full", "none":
-		o.Sync = f.sync == "full"
-	default:
-		return o, fmt.Errorf("--sync=%s: full or none", f.sync)
-	}
-	o.Requests = f.requests
-	o.Locks = imageLocks{}
-	if o.Users, err = newUsers(o.Log); err != nil {
-		return o, err
-	}
-	o.Reflink = imgcopy.When(f.reflink)
-	return o, nil
-}
-
 func (f *copyFlags) run(cmd *cobra.Command, args []string) error {
-	o, err := f.options()
+	w, err := newWorld(f.logLevel())
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	o, err := f.options(w)
 	if err != nil {
 		return usageError{err}
 	}
-	if len(args) < 2 {
-		return usageError{errors.New("a source and a destination are needed; see imgcp --help")}
+	jobs, err := f.pair(args)
+	if err != nil {
+		return usageError{err}
 	}
-	dst := args[len(args)-1]
-	for _, src := range args[:len(args)-1] {
-		to := dst
-		if st, err := os.Stat(dst); err == nil && st.IsDir() {
-			to = filepath.Join(dst, filepath.Base(src))
+	if f.plan {
+		return f.printPlans(cmd, jobs, o)
+	}
+	return f.copyAll(cmd.Context(), jobs, o)
+}
+
+// job is one image to copy.
+type job struct {
+	from, to            string
+	manifest, rescueMap string
+	prog                imgcopy.Progress
+}
+
+// pair works out which source goes where.
+func (f *copyFlags) pair(args []string) ([]*job, error) {
+	if len(args) < 2 {
+		return nil, errors.New("a source and a destination are needed; see imgcp --help")
+	}
+	sources, dst := args[:len(args)-1], args[len(args)-1]
+	st, err := os.Stat(dst)
+	intoDir := err == nil && st.IsDir()
+	if len(sources) > 1 && !intoDir {
+		return nil, fmt.Errorf("%s is not a directory, and %d images do not fit into one", dst, len(sources))
+	}
+	if !intoDir && strings.HasSuffix(dst, "/") {
+		return nil, fmt.Errorf("there is no directory %s", dst)
+	}
+	var jobs []*job
+	for _, src := range sources {
+		j := &job{from: src, to: dst}
+		if intoDir {
+			if src == "-" {
+				return nil, errors.New("standard input has no name; name the file in the directory")
+			}
+			j.to = filepath.Join(dst, filepath.Base(src))
 		}
-		if _, err := imgcopy.Copy(cmd.Context(), src, to, o); err != nil {
-			return err
+		jobs = append(jobs, j)
+	}
+	return jobs, f.besides(jobs)
+}
+
+// besides names the files that lie beside each copy.
+func (f *copyFlags) besides(jobs []*job) error {
+	if len(jobs) > 1 && (f.manifest != "" && f.manifest != beside || f.mapFile != "") {
+		return errors.New("--manifest=FILE and --map=FILE are for one image; for several, leave FILE out")
+	}
+	for _, j := range jobs {
+		plain := j.to != "-" && !strings.HasPrefix(j.to, "/dev/")
+		switch {
+		case f.manifest == beside && !plain:
+			return fmt.Errorf("--manifest: name the file, there is nothing beside %s", j.to)
+		case f.manifest == beside:
+			j.manifest = j.to + ".manifest"
+		default:
+			j.manifest = f.manifest
+		}
+		switch {
+		case f.mapFile == "" && f.onError != "stop" && !plain:
+			return fmt.Errorf("--on-error=%s: name the map's file with --map, there is nothing beside %s", f.onError, j.to)
+		case f.mapFile == "":
+			j.rescueMap = j.to + ".map"
+		default:
+			j.rescueMap = f.mapFile
 		}
 	}
 	return nil

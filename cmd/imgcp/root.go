@@ -15,7 +15,7 @@ func run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !errors.Is(err, errReported) {
-		fmt.Fprintf(os.Stderr, "imgcp: %v\n", err)
+		fmt.Fprintf(os.Stderr, "imgcp: %s\n", printable(err.Error()))
 	}
 	return exitCode(err)
 }
@@ -29,5 +29,6 @@ func newRoot() *cobra.Command {
 	c.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
+	c.AddCommand(newVerifyCommand(), newDDCommand(), newGuardian())
 	return c
 }

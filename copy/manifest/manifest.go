@@ -35,6 +35,9 @@ func New(image string, t *digest.Tree) Manifest {
 
 const version = 1
 
+// Magic is how every manifest begins.
+const Magic = `{"type":"manifest",`
+
 // record is any line.
 type record struct {
 	Type      string           `json:"type"`

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/time/rate"
+
+	imgcopy "imgward/copy"
+	"imgward/copy/dd"
+	"imgward/copy/live"
+)
+
+// copyFlags are the options of the copy command as they are typed.
+type copyFlags struct {
+	overwrite, sync, reflink, direct, sparse string
+	onError, mapFile, manifest, live, rate   string
+	progress                                 string
+	requests, jobs                           int
+	preallocate, preserve, verify, resume    bool
+	plan, explain, json, quiet, verbose, yes bool
+}
+
+// beside stands for a file beside each destination, for options whose file need not be named.
+const beside = "beside"
+
+func (f *copyFlags) define(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	flags.StringVar(&f.overwrite, "overwrite", "", "overwrite an existing destination that nobody uses: `replace` it at the end, or write in-place")
+	flags.Lookup("overwrite").NoOptDefVal = string(imgcopy.Replace)
+	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask before a block device is overwritten")
+	flags.StringVar(&f.live, "live", "", "copy a disk that a running domain writes to: `suspend-reflink`, backup or torn")
+	flags.BoolVar(&f.verify, "verify", false, "read the copy back from the medium and compare it with the source")
+	flags.StringVar(&f.manifest, "manifest", "", "write BLAKE3 hashes to `FILE` (default DST.manifest)")
+	flags.Lookup("manifest").NoOptDefVal = beside
+	flags.BoolVar(&f.resume, "resume", false, "leave something to go on with if interrupted, and go on with it")
+	flags.StringVar(&f.onError, "on-error", "stop", "what cannot be read: `stop`, zero (fill in zeroes) or retry (zero, then try again)")
+	flags.StringVar(&f.mapFile, "map", "", "write ddrescue's map of what could not be read to `FILE` (default DST.map)")
+	flags.BoolVarP(&f.preserve, "preserve", "p", false, "copy owner, mode, times, extended attributes and ACLs too")
+	flags.StringVar(&f.sync, "sync", "full", "`full`: the copy is on the medium when imgcp ends; none: in the page cache")
+	flags.StringVar(&f.reflink, "reflink", "auto", "share blocks with the source: `auto`, always or never")
+	flags.StringVar(&f.direct, "direct", "auto", "write past the page cache: `auto` (with --sync=full), always or never")
+	flags.StringVar(&f.sparse, "sparse", "auto", "`auto`: zeroes become holes; never: zeroes are written")
+	flags.BoolVar(&f.preallocate, "preallocate", false, "reserve every block of the copy first, holes too")
+	flags.IntVar(&f.requests, "requests", imgcopy.Defaults().Requests, "reads and writes in flight, 1 MiB each")
+	flags.StringVar(&f.rate, "rate-limit", "", "read at most `BYTES` per second (suffixes K, M, G as for dd)")
+	flags.IntVarP(&f.jobs, "jobs", "j", 1, "copy this many images at once")
+	flags.BoolVar(&f.plan, "plan", false, "print what would be done to which part of the image, and do nothing")
+	flags.BoolVar(&f.explain, "explain", false, "print what is done to which part of the image, and why not faster")
+	flags.BoolVar(&f.json, "json", false, "print events as JSON lines")
+	flags.StringVar(&f.progress, "progress", "auto", "`auto` (a bar on a terminal, lines elsewhere), always or never")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print errors and warnings only")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print more")
+}
+
+// options turns flags into the engine's options, the same for every image.
+func (f *copyFlags) options(w *world) (imgcopy.Options, error) {
+	o := imgcopy.Defaults()
+	o.Overwrite, o.OnError = imgcopy.Overwrite(f.overwrite), imgcopy.OnError(f.onError)
+	o.Reflink, o.Direct = imgcopy.When(f.reflink), imgcopy.When(f.direct)
+	o.Sync, o.KeepZeroes = f.sync == "full", f.sparse == "never"
+	o.Preallocate, o.Preserve, o.Verify, o.Resume = f.preallocate, f.preserve, f.verify, f.resume
+	o.Requests, o.StateDir = f.requests, stateDir()
+	o.Users, o.Locks, o.Log = w.users, imageLocks{}, w.log
+	if err := f.check(); err != nil {
+		return o, err
+	}
+	if f.rate != "" {
+		n, err := dd.ParseSize(f.rate)
+		if err != nil || n < 1 {
+			return o, fmt.Errorf("--rate-limit=%s: a number of bytes per second, as in 100M", f.rate)
+		}
+		const burst = 1 << 20 // at least one request
+		o.Limit = rate.NewLimiter(rate.Limit(n), burst)
+	}
+	var err error
+	o.Live, err = f.liveWay(w)
+	return o, err
+}
+
+// check refuses values that are not in the help.
+func (f *copyFlags) check() error {
+	for _, c := range []struct {
+		name, value string
+		allowed     []string
+	}{
+		{"overwrite", f.overwrite, []string{"", "replace", "in-place"}},
+		{"on-error", f.onError, []string{"stop", "zero", "retry"}},
+		{"sync", f.sync, []string{"full", "none"}},
+		{"reflink", f.reflink, []string{"auto", "always", "never"}},
+		{"direct", f.direct, []string{"auto", "always", "never"}},
+		{"sparse", f.sparse, []string{"auto", "never"}},
+		{"progress", f.progress, []string{"auto", "always", "never"}},
+	} {
+		if !slices.Contains(c.allowed, c.value) {
+			return fmt.Errorf("--%s=%s: one of %q", c.name, c.value, c.allowed)
+		}
+	}
+	switch {
+	case f.requests < 1 || f.requests > 64:
+		return errors.New("--requests: 1 to 64")
+	case f.jobs < 1:
+		return errors.New("--jobs: at least 1")
+	}
+	return nil
+}
+
+// liveWay is how a disk in use becomes consistent.
+func (f *copyFlags) liveWay(w *world) (imgcopy.Live, error) {
+	switch f.live {
+	case "":
+		return nil, nil
+	case "torn":
+		return live.Torn{Log: w.log}, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find imgcp itself, for the helper process: %w", err)
+	}
+	helper := []string{self, guardianName}
+	switch f.live {
+	case "suspend-reflink":
+		return live.Suspend{Helper: helper, Log: w.log}, nil
+	case "backup":
+		return live.Backup{Helper: helper, Log: w.log}, nil
+	}
+	return nil, fmt.Errorf("--live=%s: suspend-reflink, backup or torn", f.live)
+}
+
+// stateDir keeps what resuming copies to block devices takes: /var/lib for root, the user's own state otherwise.
+func stateDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/imgcp"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "imgcp")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".local/state/imgcp")
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	imgcopy "imgward/copy"
+)
+
+// stepEvent is a step as --json prints it.
+type stepEvent struct {
+	Type string `json:"type"` // "step"
+	From string `json:"source"`
+	To   string `json:"destination"`
+	imgcopy.Step
+}
+
+// printPlans prints what would be done for each image; one that cannot be copied does not hide the others' plans.
+func (f *copyFlags) printPlans(cmd *cobra.Command, jobs []*job, o imgcopy.Options) error {
+	out := cmd.OutOrStdout()
+	enc := json.NewEncoder(out)
+	errs := make([]error, len(jobs))
+	for i, j := range jobs {
+		if !f.json {
+			fmt.Fprintf(out, "%s → %s\n", printable(j.from), printable(j.to))
+		}
+		var writeErr error
+		o.Progress = &j.prog
+		errs[i] = imgcopy.Plan(cmd.Context(), j.from, j.to, o, func(s imgcopy.Step) {
+			if f.json {
+				writeErr = errors.Join(writeErr, enc.Encode(stepEvent{"step", j.from, j.to, s}))
+				return
+			}
+			_, err := fmt.Fprintln(out, s)
+			writeErr = errors.Join(writeErr, err)
+		})
+		if writeErr != nil {
+			return writeErr
+		}
+	}
+	return summary(jobs, errs)
+}

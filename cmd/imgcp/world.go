@@ -1,0 +1,31 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+)
+
+// world is what every subcommand needs of the host.
+type world struct {
+	log   *slog.Logger
+	users *users
+}
+
+func newWorld(level slog.Level) (*world, error) {
+	log := newConsole(os.Stderr, level)
+	u, err := newUsers(log)
+	return &world{log: log, users: u}, err
+}
+
+func (w *world) close() { w.users.g.Close() }
+
+// logLevel is what -q and -v ask for. Notes that explain what is being done are for terminals.
+func (f *copyFlags) logLevel() slog.Level {
+	switch {
+	case f.verbose:
+		return slog.LevelDebug
+	case f.quiet:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}

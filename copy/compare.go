@@ -1,0 +1,177 @@
+package imgcopy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"imgward/copy/digest"
+	"imgward/copy/manifest"
+)
+
+// Difference is a range in which an image is not as it should be: whole blocks of digest.Block, but at the end.
+type Difference struct {
+	Off int64 `json:"offset"`
+	Len int64 `json:"length"`
+}
+
+// Check compares the image at path with the manifest at manifestPath. Differences are an error that is ErrVerify. A
+// device may be larger than its image was.
+func Check(ctx context.Context, path, manifestPath string, o Options) ([]Difference, error) {
+	m, err := loadManifest(manifestPath)
+	if err != nil {
+		return nil, err
+	}
+	src, err := openImage(ctx, path, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer src.close()
+	o.Progress.Data.Store(src.data())
+	if src.size < m.Size || src.kind == regular && src.size > m.Size {
+		return nil, fmt.Errorf("%w: %s has %d bytes, the manifest's image has %d", ErrVerify, path, src.size, m.Size)
+	}
+	have, err := hashImage(ctx, src, m.Algorithm, m.Size, &o)
+	if err != nil {
+		return nil, cause(ctx, err)
+	}
+	return differences(have, m.Blocks, m.Size, path)
+}
+
+func loadManifest(path string) (manifest.Manifest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return manifest.Manifest{}, fmt.Errorf("open the manifest: %w", err)
+	}
+	defer f.Close()
+	m, err := manifest.Parse(f)
+	if err != nil {
+		return manifest.Manifest{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+// Compare compares two images, both read at the same time. Of a device and a file, the file's size counts.
+func Compare(ctx context.Context, a, b string, o Options) ([]Difference, error) {
+	srcA, err := openImage(ctx, a, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer srcA.close()
+	srcB, err := openImage(ctx, b, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer srcB.close()
+	size := min(srcA.size, srcB.size)
+	if larger := bigger(srcA, srcB); larger != nil && larger.kind == regular {
+		return nil, fmt.Errorf("%w: %s has %d bytes, %s has %d", ErrVerify, a, srcA.size, b, srcB.size)
+	}
+	o.Progress.Data.Store(srcA.data() + srcB.data())
+	var sums [2][]digest.Sum
+	group, inner := errgroup.WithContext(ctx)
+	for i, src := range []*source{srcA, srcB} {
+		group.Go(func() (err error) {
+			sums[i], err = hashImage(inner, src, digest.XXH3, size, &o)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, cause(ctx, err)
+	}
+	return differences(sums[0], sums[1], size, a+" and "+b)
+}
+
+func bigger(a, b *source) *source {
+	switch {
+	case a.size > b.size:
+		return a
+	case b.size > a.size:
+		return b
+	}
+	return nil
+}
+
+// openImage opens an image that can be read twice, and locks it like the source of a copy: while a machine writes to it
+// no answer would mean anything.
+func openImage(ctx context.Context, path string, o *Options) (*source, error) {
+	src, err := openSource(path)
+	if err != nil {
+		return nil, err
+	}
+	if src.kind == stream {
+		src.close()
+		return nil, fmt.Errorf("%s is a pipe; name a file or a block device", path)
+	}
+	if err := src.admit(ctx, o, nil); err != nil {
+		src.close()
+		return nil, err
+	}
+	return src, nil
+}
+
+// hashImage reads from the medium: what is in the cache is not what is being asked about.
+func hashImage(ctx context.Context, src *source, alg digest.Algorithm, size int64, o *Options) ([]digest.Sum, error) {
+	h := newHandle(src.f, unix.O_RDONLY, true)
+	defer h.close()
+	h.medium = true
+	t := digest.New(alg, size)
+	if err := hash(ctx, h, t, span{0, size}, o, countedReader(h, &o.Progress.Checked)); err != nil {
+		return nil, err
+	}
+	return t.Blocks(), nil
+}
+
+func differences(have, want []digest.Sum, size int64, what string) ([]Difference, error) {
+	var d []Difference
+	for i := range want {
+		if have[i] == want[i] {
+			continue
+		}
+		off := int64(i) * digest.Block
+		n := min(digest.Block, size-off)
+		if last := len(d) - 1; last >= 0 && d[last].Off+d[last].Len == off {
+			d[last].Len += n
+			continue
+		}
+		d = append(d, Difference{off, n})
+	}
+	if len(d) == 0 {
+		return nil, nil
+	}
+	return d, fmt.Errorf("%w: %s: %s", ErrVerify, what, describeDifferences(d))
+}
+
+// describeDifferences names the first few.
+func describeDifferences(d []Difference) string {
+	const few = 4
+	var places []string
+	var total int64
+	for i, r := range d {
+		total += r.Len
+		if i < few {
+			places = append(places, fmt.Sprintf("%s at byte %d", Bytes(r.Len), r.Off))
+		}
+	}
+	if len(d) > few {
+		places = append(places, fmt.Sprintf("%d more", len(d)-few))
+	}
+	return fmt.Sprintf("blocks of %s differ: %s", Bytes(total), strings.Join(places, ", "))
+}
+
+// IsManifest reports whether the file at path begins as a manifest does.
+func IsManifest(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, len(manifest.Magic))
+	_, err = f.ReadAt(head, 0)
+	return err == nil && bytes.Equal(head, []byte(manifest.Magic))
+}

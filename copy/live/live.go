@@ -1,0 +1,58 @@
+// Package live reads a running machine's disk as it was at one point in time.
+//
+// There are three ways. Torn takes the disk as it comes, under writes. Suspend stops the machine for the moment that a
+// reflink takes. Backup has libvirt's backup job write the copy. What the last two do to a machine is done and undone by
+// a process of its own, the guardian, so that a killed imgcp leaves no machine suspended or frozen.
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	imgcopy "imgward/copy"
+	"imgward/guard"
+)
+
+// Torn reads a disk while it is written to. What comes out may have parts from different times.
+type Torn struct{ Log *slog.Logger }
+
+// Snapshot implements imgcopy.Live.
+func (t Torn) Snapshot(_ context.Context, i imgcopy.LiveImage) (*imgcopy.Snapshot, error) {
+	t.Log.Warn("THIS COPY IS TORN: the image is being written to, and the copy will be of no single moment. "+
+		"A file system or database in it may be beyond repair", "image", i.Path)
+	return &imgcopy.Snapshot{File: i.File, Close: func() error { return nil }}, nil
+}
+
+// domains are the machines that write to the image, by UUID where it is known.
+func domains(i imgcopy.LiveImage) ([]string, error) {
+	var names []string
+	seen := make(map[string]bool)
+	for _, u := range i.Uses {
+		name := domain(u)
+		if name == "" {
+			continue
+		}
+		if !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, errors.New("it is written to by something that is not a domain of libvirt's; it cannot be stopped from here")
+	}
+	return names, nil
+}
+
+func domain(u guard.Use) string {
+	if u.UUID != "" {
+		return u.UUID
+	}
+	return u.Domain
+}
+
+// errNoReflink explains why Suspend cannot work.
+func errNoReflink(path string, err error) error {
+	return fmt.Errorf("%s is on a file system without reflinks (%w): --live=backup works there", path, err)
+}
