@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"imgward/test/conformance/agent"
+	"imgward/test/conformance/target"
 )
 
 func TestMain(m *testing.M) {
@@ -13,5 +14,10 @@ func TestMain(m *testing.M) {
 		return
 	}
 	flag.Parse()
+	if os.Geteuid() == 0 && !testing.Short() {
+		if status, done := target.Isolate(); done {
+			os.Exit(status)
+		}
+	}
 	os.Exit(m.Run())
 }

@@ -132,6 +132,10 @@ func (r *run) fitCopy(o *operation) {
 		o.kind, o.via = read, buffered
 		return
 	}
+	if o.via == direct {
+		// Whether an unaligned copy into O_DIRECT goes is each file system's own affair.
+		o.via = second
+	}
 	o.offset %= size
 	o.length = min(o.length, size-o.offset, r.cfg.MaxSize-o.to)
 	overlap := o.to < o.offset+o.length && o.offset < o.to+o.length

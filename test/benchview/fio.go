@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// fioWorkloads move data. Random ones count operations, sequential ones megabytes.
+func fioWorkloads() []workload {
+	const (
+		random     = "--bs=4k --ioengine=libaio --direct=1 --norandommap=1 --randrepeat=0"
+		sequential = "--bs=1M --ioengine=psync"
+	)
+	return []workload{
+		fio("4k random read, depth 1", "IOPS", "--rw=randread --iodepth=1 "+random),
+		fio("4k random read, depth 32", "IOPS", "--rw=randread --iodepth=32 "+random),
+		fio("4k random write, depth 1", "IOPS", "--rw=randwrite --iodepth=1 "+random),
+		fio("4k random write, depth 32", "IOPS", "--rw=randwrite --iodepth=32 "+random),
+		fio("1M sequential read, direct", "MB/s", "--rw=read --direct=1 "+sequential),
+		fio("1M sequential write, direct", "MB/s", "--rw=write --direct=1 "+sequential),
+		fio("1M sequential read, buffered", "MB/s", "--rw=read --invalidate=0 "+sequential),
+		fio("1M sequential write, buffered", "MB/s", "--rw=write --end_fsync=1 "+sequential),
+		fio("4k write with fsync", "IOPS", "--rw=write --bs=4k --ioengine=psync --fsync=1"),
+	}
+}
+
+// report is the part of fio's JSON that is read here.
+type report struct {
+	Jobs []struct{ Read, Write stream }
+}
+
+type stream struct {
+	IOPS      float64 `json:"iops"`
+	Bandwidth int64   `json:"bw_bytes"`
+	Bytes     int64   `json:"io_bytes"`
+}
+
+func fio(name, unit, options string) workload {
+	run := func(ctx context.Context, p *place, cfg *config) (float64, int64, error) {
+		args := append(strings.Fields(options),
+			"--name=job", "--filename="+filepath.Join(p.dir, dataFile), "--output-format=json", "--time_based",
+			fmt.Sprintf("--size=%dM", cfg.size), fmt.Sprintf("--runtime=%d", int(cfg.period.Seconds())))
+		out, err := exec.CommandContext(ctx, "fio", args...).Output()
+		if err != nil {
+			first, _, _ := strings.Cut(string(out), "\n")
+			return 0, 0, fmt.Errorf("fio %s: %w: %s", options, err, first)
+		}
+		var r report
+		// A note may come before the JSON.
+		_, object, _ := strings.Cut(string(out), "{")
+		if err := json.Unmarshal([]byte("{"+object), &r); err != nil || len(r.Jobs) != 1 {
+			return 0, 0, fmt.Errorf("fio printed what is no report (%w):\n%s", err, out)
+		}
+		s := r.Jobs[0].Read
+		if s.Bytes == 0 {
+			s = r.Jobs[0].Write
+		}
+		if unit == "IOPS" {
+			return s.IOPS, s.Bytes, nil
+		}
+		return float64(s.Bandwidth) / 1e6, s.Bytes, nil
+	}
+	return workload{name: name, unit: unit, run: run}
+}
