@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -19,8 +21,21 @@ import (
 // RunDir is where each view has a directory of its own, named as systemd escapes the mountpoint.
 const RunDir = "/run/imgward"
 
-// Dir is a view's runtime directory. Only root can enter it.
-func Dir(mountpoint string) string { return filepath.Join(RunDir, unit.UnitNamePathEscape(mountpoint)) }
+// maxName keeps the paths of sockets under the 108 bytes that an address has room for (unix(7)).
+const maxName = 64
+
+// Dir is a view's runtime directory. Only root can enter it. The end of a long name gives way to a hash of it.
+func Dir(mountpoint string) string {
+	name := unit.UnitNamePathEscape(mountpoint)
+	if len(name) > maxName {
+		sum := sha256.Sum256([]byte(name))
+		name = name[:maxName-17] + "-" + hex.EncodeToString(sum[:8])
+	}
+	return filepath.Join(RunDir, name)
+}
+
+// mountpointFile, in the runtime directory, holds the mountpoint.
+const mountpointFile = "mountpoint"
 
 // Socket is a view's control socket.
 func Socket(mountpoint string) string { return filepath.Join(Dir(mountpoint), "control.sock") }
@@ -39,7 +54,11 @@ func Views() ([]string, error) {
 	}
 	var list []string
 	for _, e := range entries {
-		mountpoint := unit.UnitNamePathUnescape(e.Name())
+		name, err := os.ReadFile(filepath.Join(RunDir, e.Name(), mountpointFile))
+		if err != nil {
+			continue // one is just being made, or removed
+		}
+		mountpoint := string(name)
 		if m, err := viewfs.MountAt(mountpoint); err == nil && m != nil && m.FSType == viewfs.FSType {
 			list = append(list, mountpoint)
 		}
@@ -106,6 +125,10 @@ func MakeDir(mountpoint string) (*os.File, error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("a daemon for %s is already running (%s is locked)", mountpoint, lock.Name())
+	}
+	if err := os.WriteFile(filepath.Join(dir, mountpointFile), []byte(mountpoint), 0o600); err != nil {
+		lock.Close()
+		return nil, err
 	}
 	return lock, nil
 }
