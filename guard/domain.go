@@ -1,8 +1,13 @@
 package guard
 
 import (
+	"errors"
+	"io/fs"
+	"iter"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"imgward/guard/libvirt"
 	"imgward/guard/procfs"
@@ -17,24 +22,26 @@ type domain struct {
 	unreadable bool
 }
 
-// listing is one image that a domain lists. Its ids stick while the same VMM lists the same path: if the path comes to
+// listing is one image that a domain uses. Its ids stick while the same VMM lists the same path: if the path comes to
 // mean another inode, the VMM may still have the old one.
 type listing struct {
-	domain *domain
-	image  libvirt.Image
-	ids    []ID
+	domain   *domain
+	image    libvirt.Image
+	evidence Evidence
+	ids      []ID
+	below    []*listing // what its header refers to and the domain does not list itself
 }
 
 // newDomain makes a domain of a status file's contents. before is what the same file said last; nil if it is new.
-func newDomain(d *libvirt.Domain, before *domain, proc procfs.FS, isVMM func(pid int) bool) *domain {
+func (s *domains) newDomain(d *libvirt.Domain, before *domain) *domain {
 	n := &domain{Domain: *d}
 	if before != nil && before.PID == d.PID && before.start != 0 {
 		n.start = before.start
 	} else {
-		n.start = firstStart(d, proc, isVMM)
+		n.start = s.firstStart(d)
 	}
 	for _, i := range d.Images {
-		l := &listing{domain: n, image: i}
+		l := &listing{domain: n, image: i, evidence: s.evidence}
 		if before != nil && before.start == n.start {
 			l.ids = before.idsOf(i.Path)
 		}
@@ -44,6 +51,9 @@ func newDomain(d *libvirt.Domain, before *domain, proc procfs.FS, isVMM func(pid
 	return n
 }
 
+// startUnknown is the start time of a process that could not be looked at: the daemon is out of descriptors, say.
+const startUnknown = ^uint64(0)
+
 // clockSlack allows for the difference between the clocks that stamp a file and a process.
 const clockSlack = 2 * time.Second
 
@@ -52,29 +62,64 @@ const clockSlack = 2 * time.Second
 // The file holds no start time, so a pid that was recycled since it was written (libvirtd killed with its domain) can
 // be told only by its age. That would trust the wall clock, which may have been set since; hence a process that
 // is a VMM is believed in any case.
-func firstStart(d *libvirt.Domain, proc procfs.FS, isVMM func(pid int) bool) uint64 {
+func (s *domains) firstStart(d *libvirt.Domain) uint64 {
 	if d.PID == 0 {
 		return 0
 	}
-	stat, err := proc.Stat(d.PID)
-	if err != nil || stat.Gone() {
+	stat, err := s.proc.Stat(d.PID)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH):
+		return 0
+	case err != nil:
+		return startUnknown
+	case stat.Gone():
 		return 0
 	}
-	if procfs.StartedAt(stat.Start).After(d.Written.Add(clockSlack)) && !isVMM(d.PID) {
+	if procfs.StartedAt(stat.Start).After(d.Written.Add(clockSlack)) && !s.isVMM(d.PID) {
 		return 0
 	}
 	return stat.Start
 }
 
 // running says whether the domain may have its images open. A domain without a pid in its file (libxl) is believed.
-func (d *domain) running(proc procfs.FS) bool {
+func (s *domains) running(d *domain) bool {
 	switch {
 	case !d.Running():
 		return false
 	case d.Blind || d.PID == 0:
 		return true
 	}
-	return d.start != 0 && proc.Alive(d.PID, d.start)
+	if d.start == startUnknown {
+		d.start = s.firstStart(&d.Domain)
+	}
+	return d.start == startUnknown || d.start != 0 && s.proc.Alive(d.PID, d.start)
+}
+
+// all yields the domain's listings with those below them.
+func (d *domain) all() iter.Seq[*listing] {
+	return func(yield func(*listing) bool) {
+		for _, l := range d.listings {
+			if !yield(l) {
+				return
+			}
+			for _, n := range l.below {
+				if !yield(n) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// names says whether the domain itself lists a path.
+func (d *domain) names(path string) bool {
+	return slices.ContainsFunc(d.listings, func(l *listing) bool { return l.image.Path == path })
+}
+
+// heads says whether the image may stand at the head of a chain.
+func (l *listing) heads() bool {
+	return l.image.Format != "raw" && l.evidence != EvidenceChain &&
+		l.image.Role != libvirt.Backing && l.image.Role != libvirt.DataFile
 }
 
 func (d *domain) idsOf(path string) []ID {
@@ -103,9 +148,9 @@ func (d *domain) lists(before *domain) bool {
 }
 
 // use is the listing as evidence.
-func (l *listing) use(e Evidence) Use {
+func (l *listing) use() Use {
 	return Use{
 		Domain: l.domain.Name, UUID: l.domain.UUID, PID: l.domain.PID, Target: l.image.Target,
-		Role: Role(l.image.Role), Writable: l.image.Writable, Evidence: e, Path: l.image.Path,
+		Role: Role(l.image.Role), Writable: l.image.Writable, Evidence: l.evidence, Path: l.image.Path,
 	}
 }

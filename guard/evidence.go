@@ -116,7 +116,7 @@ func (q *inquiry) directUses() []Use {
 		return true
 	})
 	for i := range uses {
-		uses[i] = q.g.domains.named(q.ctx, q.Image, uses[i])
+		uses[i] = q.g.named(q.ctx, q.Image, uses[i])
 	}
 	return uses
 }

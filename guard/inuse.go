@@ -15,7 +15,7 @@ func (g *Guard) InUse(ctx context.Context) map[ID][]Use {
 	_ = g.regime.Load().procs.VMMFiles(ctx, func(o procfs.OpenFile) bool {
 		id := fileID(&o)
 		if !names(all[id], o.PID) {
-			all[id] = append(all[id], g.domains.named(ctx, id, directUse(&o)))
+			all[id] = append(all[id], g.named(ctx, id, directUse(&o)))
 		}
 		return true
 	})

@@ -19,6 +19,7 @@ type Guard struct {
 	log        *slog.Logger
 	regime     atomic.Pointer[regime]
 	domains    *domains // that run, by the status files
+	sessions   *domains // those of ordinary users, for their names
 	exceptions exceptions
 	events     Events
 	counters   counters
@@ -40,15 +41,19 @@ func New(c Config) (*Guard, error) {
 	g.exceptions.save, g.exceptions.changed, g.exceptions.failed = c.SaveExceptions, g.exceptionChanged, g.notStored
 	g.exceptions.restore(c.Exceptions)
 
-	index := libvirt.New(libvirt.Config{Dirs: c.StatusDirs, PoolDirs: c.PoolDirs})
-	g.domains = newDomains(c.Host, procfs.FS{Root: c.ProcRoot}, index, g.isVMM)
+	system, session := bySession(c.StatusDirs)
+	proc := procfs.FS{Root: c.ProcRoot}
+	g.domains = newDomains(c.Host, proc, libvirt.New(libvirt.Config{Dirs: system, PoolDirs: c.PoolDirs}), g.isVMM)
 	g.domains.changed, g.domains.unreadable = g.domainChanged, g.domainUnreadable
+	g.sessions = newDomains(c.Host, proc, libvirt.New(libvirt.Config{Dirs: session}), g.isVMM)
+	g.sessions.namesOnly = true
 	g.regime.Store(g.newRegime(c.Policy))
 
 	ctx, stop := context.WithCancel(context.Background())
 	g.stop = stop
 	g.done.Go(func() { g.keepWarm(ctx) })
 	g.done.Go(func() { g.keepLog(ctx) })
+	go g.keepSessions(ctx) // not waited for: a user's file system may never answer
 	return g, nil
 }
 

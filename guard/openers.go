@@ -86,7 +86,7 @@ func (q *inquiry) viewUses(vmms []standing) []Use {
 	var uses []Use
 	for _, o := range vmms {
 		u := Use{PID: o.PID, Role: RoleUnknown, Writable: o.Write, Evidence: EvidenceView}
-		uses = append(uses, q.g.domains.named(q.ctx, q.Image, u))
+		uses = append(uses, q.g.named(q.ctx, q.Image, u))
 	}
 	return uses
 }

@@ -41,7 +41,7 @@ func (s *domains) status(ctx context.Context) (Status, error) {
 	err := s.locked(ctx, func() {
 		for _, d := range s.byPath {
 			switch {
-			case d.running(s.proc):
+			case s.running(d):
 				st.Running++
 			case d.Running():
 				st.Stale = append(st.Stale, d.Name)

@@ -108,7 +108,7 @@ func (s *scanner) scanOnce(d *dir, stale func(string) bool, report func(string, 
 	listed := make(map[string]bool, len(names))
 	var changed []string
 	for _, name := range names {
-		if !strings.HasSuffix(name, ".xml") {
+		if !strings.HasSuffix(name, ".xml") || len(listed) == d.kind.maxFiles() {
 			continue
 		}
 		listed[name] = true
@@ -173,7 +173,7 @@ func (s *scanner) loadAll(d *dir, dirfd int, names []string, report func(string,
 // load reads one status file; nil if it is gone. What cannot be read or parsed keeps the domain that was known, or
 // makes a blind one; or none, if that is no fault.
 func (s *scanner) load(d *dir, dirfd int, name string) *file {
-	text, st, err := readAt(dirfd, name)
+	text, st, err := readAt(dirfd, name, d.kind.maxFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -198,7 +198,7 @@ func (s *scanner) load(d *dir, dirfd int, name string) *file {
 }
 
 // readAt reads a regular file below dirfd. Neither a FIFO nor a symbolic link of that name can hold it up or lead it away.
-func readAt(dirfd int, name string) ([]byte, stamp, error) {
+func readAt(dirfd int, name string, most int64) ([]byte, stamp, error) {
 	fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		st, _ := statAt(dirfd, name)
@@ -213,7 +213,7 @@ func readAt(dirfd int, name string) ([]byte, stamp, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, stampOf(&st), errors.New("it is not a regular file")
 	}
-	text, err := readBounded(f)
+	text, err := readBounded(f, most)
 	return text, stampOf(&st), err
 }
 

@@ -61,14 +61,36 @@ func withoutCaps(text []byte) []byte {
 	return bytes.Join([][]byte{before, after}, nil)
 }
 
-// readBounded reads all of r, or fails if that is more than MaxFile.
-func readBounded(r io.Reader) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
+// An ordinary user may write anything into his session's directory, and the daemon is root.
+const (
+	maxSessionFile  = 1 << 20
+	maxSessionFiles = 256
+)
+
+// maxFile is the largest status file that is read in a directory of this kind, in bytes.
+func (d *Dir) maxFile() int64 {
+	if d.Session {
+		return maxSessionFile
+	}
+	return MaxFile
+}
+
+// maxFiles is how many files are read there; -1: all.
+func (d *Dir) maxFiles() int {
+	if d.Session {
+		return maxSessionFiles
+	}
+	return -1
+}
+
+// readBounded reads all of r, or fails if that is more than most bytes.
+func readBounded(r io.Reader, most int64) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > MaxFile {
-		return nil, fmt.Errorf("it is larger than %d MiB", MaxFile>>20)
+	if int64(len(text)) > most {
+		return nil, fmt.Errorf("it is larger than %d MiB", most>>20)
 	}
 	return text, nil
 }

@@ -36,7 +36,7 @@ func poolTarget(file string) string {
 		return ""
 	}
 	defer f.Close()
-	text, err := readBounded(f)
+	text, err := readBounded(f, MaxFile)
 	if err != nil {
 		return ""
 	}

@@ -1,0 +1,86 @@
+package guard
+
+import (
+	"slices"
+
+	"imgward/guard/libvirt"
+)
+
+// apply takes in one status file that came, changed or went.
+func (s *domains) apply(c libvirt.Change) {
+	before := s.byPath[c.Path]
+	if before != nil {
+		s.forget(c.Path, before)
+	}
+	var d *domain
+	if c.Domain != nil {
+		d = s.newDomain(c.Domain, before)
+		d.unreadable = c.Err != nil
+		s.learn(c.Path, d)
+	}
+	s.report(c, before, d)
+}
+
+// learn takes in what a file says.
+func (s *domains) learn(path string, d *domain) {
+	s.byPath[path] = d
+	if d.PID != 0 {
+		s.byPID[d.PID] = d
+	}
+	if d.Blind {
+		s.blind[path] = d
+	}
+	for _, l := range d.listings {
+		for _, id := range l.ids {
+			s.byImage[id] = append(s.byImage[id], l)
+		}
+		s.resolve(l)
+	}
+}
+
+// report tells what has changed. The domains that are there when the daemon starts are no news; a file that cannot be
+// read always is.
+func (s *domains) report(c libvirt.Change, before, now *domain) {
+	if c.Err != nil && (before == nil || !before.unreadable) {
+		s.unreadable(c.Path, c.Err, now != nil && now.Blind)
+	}
+	if !s.settled || c.Err != nil {
+		return
+	}
+	switch {
+	case before == nil || before.Blind && now != nil:
+		s.changed(now, "started")
+	case now == nil && !before.Blind:
+		s.changed(before, "stopped")
+	case now != nil && !now.lists(before):
+		s.changed(now, "changed")
+	}
+}
+
+func (s *domains) forget(path string, d *domain) {
+	delete(s.byPath, path)
+	delete(s.blind, path)
+	if s.byPID[d.PID] == d {
+		delete(s.byPID, d.PID)
+	}
+	for l := range d.all() {
+		s.drop(l)
+	}
+}
+
+// drop takes a listing out of the index.
+func (s *domains) drop(l *listing) {
+	delete(s.pending, l)
+	for _, id := range l.ids {
+		s.unlist(id, l)
+	}
+}
+
+func (s *domains) unlist(id ID, l *listing) {
+	rest := slices.DeleteFunc(s.byImage[id], func(o *listing) bool { return o == l })
+	if len(rest) == 0 {
+		delete(s.byImage, id)
+		return
+	}
+	s.byImage[id] = rest
+}
