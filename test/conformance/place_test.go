@@ -3,8 +3,10 @@ package conformance
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -159,10 +161,37 @@ func startPeer(t *testing.T, peer target.Peer, work, tree string) *target.Mount 
 	if err != nil {
 		t.Fatal(err)
 	}
+	before := mount.OpenFiles()
 	t.Cleanup(func() {
+		if strings.HasPrefix(peer.Name, target.View.Name) {
+			checkDaemon(t, mount, before)
+		}
 		if err := mount.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return mount
+}
+
+// checkDaemon looks for what our daemon must not have at the end: a complaint in its log, a descriptor that it did not
+// have at the start. Releases and forgets come after close(2) and the drop of caches have returned, so it may wait.
+func checkDaemon(t *testing.T, mount *target.Mount, before []string) {
+	for _, line := range strings.Split(mount.Log(), "\n") {
+		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
+			t.Errorf("the daemon complained: %s", line)
+		}
+	}
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0o200); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	after := mount.OpenFiles()
+	for len(after) > len(before) && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+		after = mount.OpenFiles()
+	}
+	if len(after) > len(before) {
+		slices.Sort(after)
+		t.Errorf("the daemon had %d files open at the start and has %d now:\n%s", len(before), len(after), strings.Join(after, "\n"))
+	}
 }

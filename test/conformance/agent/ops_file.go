@@ -122,7 +122,7 @@ func opContents(c *call) (string, error) {
 		if n > 16 {
 			fmt.Fprintf(&out, "[%s*%d]", printable(data[0]), n)
 		} else {
-			out.WriteString(fmt.Sprintf("%s", bytes.ReplaceAll(data[:n], []byte{0}, []byte(`\0`))))
+			out.Write(bytes.ReplaceAll(data[:n], []byte{0}, []byte(`\0`)))
 		}
 		data = data[n:]
 	}

@@ -2,6 +2,7 @@ package script
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -49,7 +50,7 @@ func (c *Case) add(line int, text string) error {
 // value.
 func parseLoop(words []string) (loop, error) {
 	if len(words) < 3 || words[1] != "in" {
-		return loop{}, fmt.Errorf("for: want NAME in VALUE...")
+		return loop{}, errors.New("for: want NAME in VALUE and more values")
 	}
 	l := loop{names: strings.Split(words[0], ",")}
 	for _, w := range words[2:] {

@@ -53,6 +53,20 @@ func statFields(path string) ([]string, error) {
 	return fields, nil
 }
 
+// OpenFiles are the daemon's descriptors, as what they lead to. Pipes are left out: go-fuse keeps a pool of them.
+func (m *Mount) OpenFiles() []string {
+	var files []string
+	for _, pid := range m.Processes() {
+		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, link := range links {
+			if to, err := os.Readlink(link); err == nil && !strings.HasPrefix(to, "pipe:") {
+				files = append(files, to)
+			}
+		}
+	}
+	return files
+}
+
 // Cost is what a daemon has used so far.
 type Cost struct {
 	CPU time.Duration // user and system
