@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 
 	"libvirt.org/go/libvirtxml"
@@ -95,7 +96,22 @@ func decode(text []byte, into any) error {
 	if len(text) > MaxFile {
 		return fmt.Errorf("it is larger than %d MiB", MaxFile>>20)
 	}
-	return newDecoder(text).Decode(into)
+	d := newDecoder(text)
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	for { // a file with something behind its end was not written by libvirt
+		switch t, err := d.Token(); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		default:
+			if _, ok := t.(xml.StartElement); ok {
+				return errors.New("it has more than one root element")
+			}
+		}
+	}
 }
 
 // domain gathers what both kinds of file have.
