@@ -9,7 +9,7 @@ LDFLAGS     := -s -w -X main.version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
 # The packages that mount, boot guests or measure have targets of their own; the rest is plain `go test`.
-UNIT  = $(shell $(GO) list ./cmd/... ./copy/... ./fs/... ./guard/... ./test/guest/... 2>/dev/null)
+UNIT  = $(shell $(GO) list ./cmd/... ./copy/... ./fs/... ./guard/... ./test/guest/... ./test/lint/... 2>/dev/null)
 MOUNT = $(shell $(GO) list ./fs/... ./test/conformance/... 2>/dev/null)
 E2E   := ./test/harness/... ./test/e2e/...
 
@@ -50,7 +50,7 @@ single-cpu: ## the view's own tests with GOMAXPROCS=1
 	@GOMAXPROCS=1 test/scripts/gotest single-cpu -timeout $(UNIT_TIMEOUT) $(MOUNT)
 
 e2e: deps build ## real libvirtd, real QEMU, real mounts (needs root)
-	@test/scripts/gotest e2e -timeout $(E2E_TIMEOUT) $(E2E)
+	@IMGWARD_BIN=$(CURDIR)/bin test/scripts/gotest e2e -timeout $(E2E_TIMEOUT) $(E2E)
 
 test: deps build ## everything, then a check that nothing is left behind
 	@test/scripts/leftovers before
@@ -60,7 +60,7 @@ test: deps build ## everything, then a check that nothing is left behind
 ci: lint test ## what .ci/run runs
 
 demo: deps build ## the story in the terminal, on a real running domain in a scratch directory
-	@$(GO) run ./test/demo
+	@$(GO) test -c -o bin/demo ./test/demo && IMGWARD_BIN=$(CURDIR)/bin bin/demo
 
 bench: bench-view bench-copy ## all benchmarks
 

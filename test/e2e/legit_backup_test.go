@@ -23,50 +23,50 @@ func (g *guest) backedUp(t *testing.T) {
 func backupPush(t *testing.T, h *harness.Host) {
 	disk := h.Qcow2(t, "vm.qcow2", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: "qcow2"})
-	account := g.agent.Account(t, "vda")
+	account := g.Agent.Account(t, "vda")
 	copied := h.Image("vm.backup")
 	xml := h.WriteXML(t, "backup.xml", fmt.Sprintf(`<domainbackup mode='push'><disks>
 		<disk name='vda' backup='yes' type='file'><target file='%s'/><driver type='qcow2'/></disk>
 		</disks></domainbackup>`, copied))
 	// Past the blocks of the account, which the copy must hold as they are now.
 	g.Virsh(t, "backup-begin", xml).OK(t)
-	g.agent.Fill(t, "vda", 8*blocksPerMiB, blocksPerMiB)
+	g.Agent.Fill(t, "vda", 8*blocksPerMiB, blocksPerMiB)
 	g.backedUp(t)
 	h.CheckImage(t, copied, "qcow2", account)
-	g.finish(t, h, "vda", disk, "qcow2")
+	g.Finish(t, "vda", disk, "qcow2")
 }
 
 // backupPull exports the frozen disk over NBD; QEMU keeps the old contents of what is overwritten in a scratch file.
 func backupPull(t *testing.T, h *harness.Host) {
 	disk := h.Qcow2(t, "vm.qcow2", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: "qcow2"})
-	account := g.agent.Account(t, "vda")
+	account := g.Agent.Account(t, "vda")
 	socket := harness.Sockets + "/backup"
 	xml := h.WriteXML(t, "backup.xml", fmt.Sprintf(`<domainbackup mode='pull'>
 		<server transport='unix' socket='%s'/><disks>
 		<disk name='vda' backup='yes' type='file'><scratch file='%s'/></disk>
 		</disks></domainbackup>`, socket, h.Image("vm.scratch")))
 	g.Virsh(t, "backup-begin", xml).OK(t)
-	g.agent.Fill(t, "vda", 0, 2*blocksPerMiB) // over what the export must go on showing
+	g.Agent.Fill(t, "vda", 0, 2*blocksPerMiB) // over what the export must go on showing
 	copied := h.Image("vm.pulled")
 	harness.Run(t, "nbdcopy", "nbd+unix:///vda?socket="+socket, copied).OK(t)
 	g.Virsh(t, "domjobabort").OK(t)
 	h.CheckImage(t, copied, "raw", account)
-	g.agent.Healthy(t, "vda")
-	g.finish(t, h, "vda", disk, "qcow2")
+	g.Agent.Healthy(t, "vda")
+	g.Finish(t, "vda", disk, "qcow2")
 }
 
 func backupIncremental(t *testing.T, h *harness.Host) {
 	disk := h.Qcow2(t, "vm.qcow2", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: "qcow2"})
 	g.Virsh(t, "checkpoint-create-as", "monday").OK(t)
-	g.agent.Fill(t, "vda", 8*blocksPerMiB, blocksPerMiB)
+	g.Agent.Fill(t, "vda", 8*blocksPerMiB, blocksPerMiB)
 	xml := h.WriteXML(t, "backup.xml", fmt.Sprintf(`<domainbackup mode='push'><incremental>monday</incremental><disks>
 		<disk name='vda' backup='yes' type='file'><target file='%s'/><driver type='qcow2'/></disk>
 		</disks></domainbackup>`, h.Image("vm.increment")))
 	g.Virsh(t, "backup-begin", xml).OK(t)
 	g.backedUp(t)
 	g.Virsh(t, "checkpoint-delete", "monday").OK(t)
-	g.finish(t, h, "vda", disk, "qcow2")
+	g.Finish(t, "vda", disk, "qcow2")
 	harness.Run(t, "qemu-img", "check", "-q", h.Image("vm.increment")).OK(t) // opens its backing file, the disk
 }

@@ -16,16 +16,16 @@ func discard(t *testing.T, h *harness.Host) {
 		harness.Disk{Target: "vda", File: raw, Discard: "unmap"},
 		harness.Disk{Target: "vdb", File: qcow2, Format: "qcow2", Discard: "unmap"})
 	for disk, image := range map[string]string{"vda": raw, "vdb": qcow2} {
-		g.agent.Fill(t, disk, 0, 16*blocksPerMiB)
+		g.Agent.Fill(t, disk, 0, 16*blocksPerMiB)
 		before := h.Identify(t, image).Blocks
-		g.agent.Do(t, wire.Request{Op: wire.OpDiscard, Disk: disk, First: 4 * blocksPerMiB, Blocks: 8 * blocksPerMiB})
+		g.Agent.Do(t, wire.Request{Op: wire.OpDiscard, Disk: disk, First: 4 * blocksPerMiB, Blocks: 8 * blocksPerMiB})
 		freed := (before - h.Identify(t, image).Blocks) * 512
 		if freed < 7*MiB {
 			t.Errorf("%s: a discard of 8 MiB freed %d bytes of the image", disk, freed)
 		}
 	}
-	g.agent.Healthy(t, "vda", "vdb")
-	g.finish(t, h, "vda", raw, "raw")
+	g.Agent.Healthy(t, "vda", "vdb")
+	g.Finish(t, "vda", raw, "raw")
 }
 
 // cacheModes gives one guest a disk for each combination of format, cache and io mode that QEMU accepts.
@@ -46,10 +46,10 @@ func cacheModes(t *testing.T, h *harness.Host) {
 	g := boot(t, h, "vm", disks...) // which writes to each of them
 	accounts := make([]*block.Account, len(disks))
 	for i, disk := range disks {
-		g.agent.Healthy(t, disk.Target)
-		accounts[i] = g.agent.Account(t, disk.Target)
+		g.Agent.Healthy(t, disk.Target)
+		accounts[i] = g.Agent.Account(t, disk.Target)
 	}
-	g.shutdown(t)
+	g.Shutdown(t)
 	for i, disk := range disks {
 		h.CheckImage(t, disk.File, disk.Format, accounts[i])
 	}

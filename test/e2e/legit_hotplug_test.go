@@ -18,9 +18,9 @@ func hotplug(t *testing.T, h *harness.Host, format string) {
 	for range 2 { // the second time the image has been in use before
 		g.Virsh(t, "attach-device", "--live", xml).OK(t)
 		g.waitDisk(t, "vdb", 64*MiB)
-		g.agent.Fill(t, "vdb", 0, blocksPerMiB)
-		g.agent.Healthy(t, "vdb")
-		account := g.agent.Account(t, "vdb")
+		g.Agent.Fill(t, "vdb", 0, blocksPerMiB)
+		g.Agent.Healthy(t, "vdb")
+		account := g.Agent.Account(t, "vdb")
 		g.Virsh(t, "detach-device", "--live", xml).OK(t)
 		harness.Until(t, "vdb is unplugged", func() bool {
 			return !strings.Contains(g.Virsh(t, "domblklist").OK(t), "vdb")
@@ -34,7 +34,7 @@ func hotplug(t *testing.T, h *harness.Host, format string) {
 func (g *guest) waitDisk(t *testing.T, disk string, size int64) {
 	t.Helper()
 	harness.Until(t, "the guest sees "+disk, func() bool {
-		for _, d := range g.agent.Do(t, wire.Request{Op: wire.OpDisks}).Disks {
+		for _, d := range g.Agent.Do(t, wire.Request{Op: wire.OpDisks}).Disks {
 			if d.Serial == disk && d.Bytes == size {
 				return true
 			}
@@ -61,14 +61,14 @@ func attachOff(t *testing.T, h *harness.Host) {
 func mediaChange(t *testing.T, h *harness.Host) {
 	first, second := h.Raw(t, "one.iso", 4*MiB), h.Raw(t, "other.iso", 4*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "sda", CDROM: true, File: first})
-	want := g.agent.Do(t, wire.Request{Op: wire.OpSum, Disk: "sr0", Blocks: blocksPerMiB}).Sum
+	want := g.Agent.Do(t, wire.Request{Op: wire.OpSum, Disk: "sr0", Blocks: blocksPerMiB}).Sum
 	g.Virsh(t, "change-media", "sda", "--eject").OK(t)
 	if err := os.Remove(first); err != nil {
 		t.Errorf("an ejected medium is nobody's: %v", err)
 	}
 	g.Virsh(t, "change-media", "sda", second, "--insert").OK(t)
 	harness.Until(t, "the guest reads the new medium", func() bool {
-		reply, err := g.agent.Try(wire.Request{Op: wire.OpSum, Disk: "sr0", Blocks: blocksPerMiB})
+		reply, err := g.Agent.Try(wire.Request{Op: wire.OpSum, Disk: "sr0", Blocks: blocksPerMiB})
 		return err == nil && reply.Sum != want
 	})
 	third := h.Raw(t, "third.iso", 4*MiB)

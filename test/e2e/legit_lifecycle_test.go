@@ -12,9 +12,9 @@ import (
 func startShutdown(t *testing.T, h *harness.Host) {
 	disk := h.Raw(t, "vm.img", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk})
-	g.finish(t, h, "vda", disk, "raw")
+	g.Finish(t, "vda", disk, "raw")
 	g.Start(t) // once more on what the first run left
-	g.finish(t, h, "vda", disk, "raw")
+	g.Finish(t, "vda", disk, "raw")
 }
 
 func reboot(t *testing.T, h *harness.Host) {
@@ -37,20 +37,20 @@ func reset(t *testing.T, h *harness.Host) {
 func (g *guest) bootedAgain(t *testing.T) {
 	t.Helper()
 	harness.Until(t, "the guest has booted again", func() bool {
-		reply, err := g.agent.TryFor(time.Second, wire.Request{Op: wire.OpAccount, Disk: "vda"})
+		reply, err := g.Agent.TryFor(time.Second, wire.Request{Op: wire.OpAccount, Disk: "vda"})
 		return err == nil && reply.Account.Seq == 0
 	})
-	g.agent.Fill(t, "vda", 0, blocksPerMiB)
-	g.agent.Healthy(t, "vda")
+	g.Agent.Fill(t, "vda", 0, blocksPerMiB)
+	g.Agent.Healthy(t, "vda")
 }
 
 // destroyWriting pulls the plug: all that was durable must be there, and the image idle at once.
 func destroyWriting(t *testing.T, h *harness.Host) {
 	disk := h.Qcow2(t, "vm.qcow2", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: "qcow2", Cache: "none"})
-	g.agent.Do(t, wire.Request{Op: wire.OpStart, Disk: "vda", Blocks: 32 * blocksPerMiB})
-	g.wrote(t, "vda", 5)
-	account := g.agent.Account(t, "vda")
+	g.Agent.Do(t, wire.Request{Op: wire.OpStart, Disk: "vda", Blocks: 32 * blocksPerMiB})
+	g.Wrote(t, "vda", 5)
+	account := g.Agent.Account(t, "vda")
 	// What was issued after the account was taken is not in it: allow any later write.
 	for lba, span := range account.Blocks {
 		span.Latest = ^uint64(0)
@@ -63,11 +63,11 @@ func destroyWriting(t *testing.T, h *harness.Host) {
 func suspendResume(t *testing.T, h *harness.Host) {
 	disk := h.Raw(t, "vm.img", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk})
-	g.whileWriting(t, "vda", func() {
+	g.WhileWriting(t, "vda", func() {
 		g.Virsh(t, "suspend").OK(t)
 		g.Virsh(t, "resume").OK(t)
 	})
-	g.finish(t, h, "vda", disk, "raw")
+	g.Finish(t, "vda", disk, "raw")
 }
 
 func managedSave(t *testing.T, h *harness.Host) {
@@ -76,8 +76,8 @@ func managedSave(t *testing.T, h *harness.Host) {
 	g.Virsh(t, "managedsave").OK(t)
 	g.WaitState(t, "shut off")
 	g.Start(t)
-	g.agent.Healthy(t, "vda") // the account came back with the guest's memory
-	g.finish(t, h, "vda", disk, "qcow2")
+	g.Agent.Healthy(t, "vda") // the account came back with the guest's memory
+	g.Finish(t, "vda", disk, "qcow2")
 }
 
 // saveRestore saves the guest's memory beside its disk, through the view.
@@ -87,7 +87,7 @@ func saveRestore(t *testing.T, h *harness.Host) {
 	state := filepath.Join(h.Images, "vm.save")
 	g.Virsh(t, "save", state).OK(t)
 	h.Virsh(t, "restore", state).OK(t)
-	g.agent.Ping(t)
-	g.agent.Healthy(t, "vda")
-	g.finish(t, h, "vda", disk, "raw")
+	g.Agent.Ping(t)
+	g.Agent.Healthy(t, "vda")
+	g.Finish(t, "vda", disk, "raw")
 }

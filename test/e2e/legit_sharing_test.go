@@ -27,13 +27,13 @@ func dynamicOwnership(t *testing.T, h *harness.Host) {
 func shareable(t *testing.T, h *harness.Host) {
 	disk := harness.Disk{Target: "vda", File: h.Raw(t, "shared.img", 64*MiB), Cache: "none", Shareable: true}
 	one, two := boot(t, h, "one", disk), boot(t, h, "two", disk)
-	one.agent.Fill(t, "vda", 0, blocksPerMiB)
-	two.agent.Fill(t, "vda", 8*blocksPerMiB, blocksPerMiB)
-	one.agent.Healthy(t, "vda")
-	two.agent.Healthy(t, "vda")
-	account := two.agent.Account(t, "vda")
-	two.shutdown(t)
-	one.finish(t, h, "vda", disk.File, "raw")
+	one.Agent.Fill(t, "vda", 0, blocksPerMiB)
+	two.Agent.Fill(t, "vda", 8*blocksPerMiB, blocksPerMiB)
+	one.Agent.Healthy(t, "vda")
+	two.Agent.Healthy(t, "vda")
+	account := two.Agent.Account(t, "vda")
+	two.Shutdown(t)
+	one.Finish(t, "vda", disk.File, "raw")
 	h.CheckImage(t, disk.File, "raw", account)
 }
 
@@ -52,8 +52,8 @@ func sharedBacking(t *testing.T, h *harness.Host) {
 	for _, name := range []string{"one", "two"} {
 		overlay := h.Overlay(t, name+".qcow2", golden, "raw")
 		g := boot(t, h, name, harness.Disk{Target: "vda", File: overlay, Format: "qcow2"})
-		g.agent.Healthy(t, "vda")
-		defer g.finish(t, h, "vda", overlay, "qcow2")
+		g.Agent.Healthy(t, "vda")
+		defer g.Finish(t, "vda", overlay, "qcow2")
 	}
 	if now := h.Identify(t, golden); now.Sum != before.Sum {
 		t.Error("the shared backing file has changed")
@@ -65,11 +65,11 @@ func transient(t *testing.T, h *harness.Host) {
 	disk := h.Raw(t, "vm.img", 64*MiB)
 	before := h.Identify(t, disk)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Transient: true})
-	g.agent.Healthy(t, "vda")
+	g.Agent.Healthy(t, "vda")
 	if left, _ := filepath.Glob(h.Image("*TRANSIENT*")); len(left) != 1 {
 		t.Errorf("overlays of the running domain: %v, want one", left)
 	}
-	g.shutdown(t)
+	g.Shutdown(t)
 	if left, _ := filepath.Glob(h.Image("*TRANSIENT*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}

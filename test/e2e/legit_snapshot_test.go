@@ -12,16 +12,16 @@ func internalSnapshot(t *testing.T, h *harness.Host) {
 	disk := h.Qcow2(t, "vm.qcow2", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: "qcow2"})
 	g.Virsh(t, "snapshot-create-as", "before").OK(t)
-	account := g.agent.Account(t, "vda")
-	g.agent.Fill(t, "vda", 0, 2*blocksPerMiB)
+	account := g.Agent.Account(t, "vda")
+	g.Agent.Fill(t, "vda", 0, 2*blocksPerMiB)
 	g.Virsh(t, "snapshot-revert", "before").OK(t)
-	g.agent.Ping(t)
-	if now := g.agent.Account(t, "vda"); now.Seq != account.Seq {
+	g.Agent.Ping(t)
+	if now := g.Agent.Account(t, "vda"); now.Seq != account.Seq {
 		t.Errorf("after the revert the guest has made %d writes, want the %d of the snapshot", now.Seq, account.Seq)
 	}
-	g.agent.Healthy(t, "vda")
+	g.Agent.Healthy(t, "vda")
 	g.Virsh(t, "snapshot-delete", "before").OK(t)
-	g.finish(t, h, "vda", disk, "qcow2")
+	g.Finish(t, "vda", disk, "qcow2")
 }
 
 // internalSnapshotOff makes libvirt run qemu-img on an idle image.
@@ -39,13 +39,13 @@ func internalSnapshotOff(t *testing.T, h *harness.Host) {
 func externalSnapshot(t *testing.T, h *harness.Host) {
 	base := h.Raw(t, "vm.img", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: base, Discard: "unmap"})
-	g.whileWriting(t, "vda", func() {
+	g.WhileWriting(t, "vda", func() {
 		for _, name := range []string{"one", "two"} {
 			g.Virsh(t, "snapshot-create-as", name, "--disk-only", "--atomic", "--no-metadata").OK(t)
 		}
 	})
 	g.onTop(t, "vda", h.Image("vm.two"))
-	g.finish(t, h, "vda", h.Image("vm.two"), "qcow2")
+	g.Finish(t, "vda", h.Image("vm.two"), "qcow2")
 }
 
 // onTop checks which image is on top of a disk's chain.
@@ -64,11 +64,11 @@ func reuseExternal(t *testing.T, h *harness.Host) {
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: base, Format: "qcow2"})
 	overlay := h.Image("mine.qcow2")
 	harness.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", "-u", overlay, "64M").OK(t)
-	g.whileWriting(t, "vda", func() {
+	g.WhileWriting(t, "vda", func() {
 		g.Virsh(t, "snapshot-create-as", "mine", "--disk-only", "--reuse-external", "--no-metadata",
 			"--diskspec", "vda,file="+overlay).OK(t)
 	})
-	g.finish(t, h, "vda", overlay, "qcow2")
+	g.Finish(t, "vda", overlay, "qcow2")
 }
 
 func memorySnapshot(t *testing.T, h *harness.Host) {
@@ -80,22 +80,22 @@ func memorySnapshot(t *testing.T, h *harness.Host) {
 	if st, err := os.Stat(memory); err != nil || st.Size() < MiB {
 		t.Errorf("no memory was saved: %v", err)
 	}
-	g.agent.Fill(t, "vda", 0, blocksPerMiB)
-	g.agent.Healthy(t, "vda")
+	g.Agent.Fill(t, "vda", 0, blocksPerMiB)
+	g.Agent.Healthy(t, "vda")
 	g.Virsh(t, "snapshot-delete", "full", "--metadata").OK(t)
-	g.finish(t, h, "vda", h.Image("vm.full"), "qcow2")
+	g.Finish(t, "vda", h.Image("vm.full"), "qcow2")
 }
 
 // deleteExternal has libvirt (9.0 and later) merge and remove the overlay that a snapshot made.
 func deleteExternal(t *testing.T, h *harness.Host) {
 	base := h.Qcow2(t, "vm.qcow2", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: base, Format: "qcow2"})
-	g.whileWriting(t, "vda", func() {
+	g.WhileWriting(t, "vda", func() {
 		g.Virsh(t, "snapshot-create-as", "one", "--disk-only").OK(t)
 		g.Virsh(t, "snapshot-create-as", "two", "--disk-only").OK(t)
 		g.Virsh(t, "snapshot-delete", "one").OK(t)
 		g.Virsh(t, "snapshot-delete", "two").OK(t)
 	})
 	top := strings.Fields(g.Virsh(t, "domblklist").OK(t))
-	g.finish(t, h, "vda", top[len(top)-1], "qcow2")
+	g.Finish(t, "vda", top[len(top)-1], "qcow2")
 }

@@ -89,7 +89,7 @@ func poolRefresh(t *testing.T, h *harness.Host) {
 	p := pool(t, h)
 	disk := h.Qcow2(t, "vm.qcow2", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: "qcow2"})
-	g.whileWriting(t, "vda", func() {
+	g.WhileWriting(t, "vda", func() {
 		for range 5 {
 			h.Virsh(t, "pool-refresh", p).OK(t)
 		}
@@ -97,7 +97,7 @@ func poolRefresh(t *testing.T, h *harness.Host) {
 			t.Errorf("vol-info of a running disk: %s", info)
 		}
 	})
-	g.finish(t, h, "vda", disk, "qcow2")
+	g.Finish(t, "vda", disk, "qcow2")
 }
 
 func removeAllStorage(t *testing.T, h *harness.Host) {

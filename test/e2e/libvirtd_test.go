@@ -34,7 +34,7 @@ func TestLibvirtdGone(t *testing.T) {
 		{"killed", func() { h.Libvirtd().Kill(t) }},
 	} {
 		t.Run(end.name, func(t *testing.T) {
-			g.whileWriting(t, "vda", func() {
+			g.WhileWriting(t, "vda", func() {
 				end.do()
 				protected(t, disk)
 				h.StartLibvirtd(t)
@@ -42,7 +42,7 @@ func TestLibvirtdGone(t *testing.T) {
 			})
 		})
 	}
-	unhindered(t, v, func() { g.finish(t, h, "vda", disk, "qcow2") })
+	unhindered(t, v, func() { g.Finish(t, "vda", disk, "qcow2") })
 }
 
 // TestLibvirtdKilledDuring kills libvirtd in the middle of operations. Whatever libvirt makes of that, the guest must go
@@ -110,9 +110,9 @@ func (g *guest) settle(t *testing.T) {
 		g.Start(t)
 	}
 	g.Virsh(t, "blockjob", "vda", "--abort") // if there is one
-	g.agent.Ping(t)
-	g.agent.Healthy(t, "vda")
-	g.shutdown(t)
+	g.Agent.Ping(t)
+	g.Agent.Healthy(t, "vda")
+	g.Shutdown(t)
 }
 
 // cleanImages removes all images, which nobody may use any more.

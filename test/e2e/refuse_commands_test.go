@@ -16,6 +16,10 @@ type command struct {
 	byName bool
 	format string // the only image format that it makes sense on
 	virsh  bool   // libvirtd does it, by volume or on behalf of a domain: own names only
+	// relinks: the same, but only after the image was refused.
+	relinks bool
+	// says is what the command makes of EBUSY, if it does not print that.
+	says string
 	// locked: natively, QEMU's own image locks refuse it.
 	locked bool
 }
@@ -32,9 +36,9 @@ var refused = []command{
 	{name: "truncate -s", ops: "write truncate", script: `truncate -s 1M "$IMG"`},
 	{name: "truncate -s +", ops: "write truncate", script: `truncate -s +1M "$IMG"`},
 	{name: "cp", ops: "truncate", script: `cp "$SRC" "$IMG"`},
-	{name: "cp -f", ops: "truncate unlink", script: `cp -f "$SRC" "$IMG"`},
+	{name: "cp -f", ops: "truncate unlink", relinks: true, script: `cp -f "$SRC" "$IMG"`},
 	{name: "cp --remove-destination", ops: "unlink", byName: true, script: `cp --remove-destination "$SRC" "$IMG"`},
-	{name: "mv onto", ops: "replace", byName: true, script: `cp "$SRC" "$DIR/new"; mv "$DIR/new" "$IMG"`},
+	{name: "mv onto", ops: "replace unlink", byName: true, script: `cp "$SRC" "$DIR/new"; mv "$DIR/new" "$IMG"`},
 	{name: "mv elsewhere", ops: "rename unlink", byName: true, script: `mv "$IMG" "$OUT/away"`},
 	{name: "mv beside", ops: "rename", byName: true, script: `mv "$IMG" "$IMG.old"`},
 	{name: "rm -f", ops: "unlink", byName: true, script: `rm -f "$IMG"`},
@@ -50,7 +54,7 @@ var refused = []command{
 	{name: "install", ops: "unlink", byName: true, script: `install -m 600 "$SRC" "$IMG"`},
 	{name: "ln -f", ops: "replace unlink", byName: true, script: `ln -f "$SRC" "$IMG"`},
 	{name: "ln -sf", ops: "replace unlink", byName: true, script: `ln -sf "$SRC" "$IMG"`},
-	{name: "tar -x", ops: "unlink", byName: true,
+	{name: "tar -x", ops: "unlink", byName: true, says: "File exists", // it tries again, with O_EXCL
 		script: `cp "$SRC" "$OUT/${IMG##*/}"; tar -C "$OUT" -c "${IMG##*/}" | tar -C "${IMG%/*}" -x`},
 	{name: "losetup", ops: "write", script: `loop=$(losetup -f); losetup "$loop" "$IMG"
 		trap 'losetup -d "$loop"' EXIT; dd if=/dev/zero of="$loop" bs=64k count=1 conv=fsync`},
@@ -70,7 +74,7 @@ var refused = []command{
 	{name: "qemu-img snapshot", ops: "write", locked: true, format: "qcow2", script: `qemu-img snapshot -c evil "$IMG"`},
 	{name: "qemu-img amend", ops: "write", locked: true, format: "qcow2", script: `qemu-img amend -o lazy_refcounts=on "$IMG"`},
 	{name: "qemu-io", ops: "write", locked: true, script: `qemu-io -f raw -c 'write 0 64k' "$IMG"`},
-	{name: "nbdcopy", ops: "write truncate", script: `nbdcopy "$SRC" "$IMG"`},
+	{name: "nbdcopy", ops: "write truncate", says: "File exists", script: `nbdcopy "$SRC" "$IMG"`},
 
 	{name: "python O_RDONLY|O_TRUNC", ops: "truncate",
 		script: `python3 -c 'import os,sys; os.open(sys.argv[1], os.O_RDONLY|os.O_TRUNC)' "$IMG"`},

@@ -68,14 +68,14 @@ func TestStartedBefore(t *testing.T) {
 		}
 	}
 	unhindered(t, v, func() {
-		g.whileWriting(t, "vda", func() {
+		g.WhileWriting(t, "vda", func() {
 			g.Virsh(t, "snapshot-create-as", "later", "--disk-only", "--no-metadata").OK(t)
 			g.Virsh(t, "blockcommit", "vda", "--active", "--wait", "--pivot").OK(t)
 			g.Virsh(t, "suspend").OK(t)
 			g.Virsh(t, "resume").OK(t)
 		})
-		g.finish(t, h, "vda", disk, "raw")
+		g.Finish(t, "vda", disk, "raw")
 		g.Start(t) // now through the view
-		g.finish(t, h, "vda", disk, "raw")
+		g.Finish(t, "vda", disk, "raw")
 	})
 }

@@ -28,8 +28,8 @@ func agentSocket(h *Host, domain string) string {
 	return filepath.Join("/run", filepath.Base(h.Dir)+"-"+domain+".sock")
 }
 
-// Agent returns a new connection to the guest's agent, made at the first request; the agent serves one at a time.
-func (d *Domain) Agent(t testing.TB) *Agent {
+// NewAgent returns a new connection to the guest's agent, made at the first request; the agent serves one at a time.
+func (d *Domain) NewAgent(t testing.TB) *Agent {
 	a := &Agent{domain: d, path: agentSocket(d.host, d.Name)}
 	t.Cleanup(a.close)
 	return a

@@ -53,7 +53,7 @@ func (d Disk) XML(t testing.TB) string { return render(t, diskXML, d) }
 type Spec struct {
 	Name  string
 	Disks []Disk
-	Guest bool // boots the test guest (see Agent); otherwise the firmware finds nothing to boot and idles
+	Guest bool // boots the test guest (see NewAgent); otherwise the firmware finds nothing to boot and idles
 }
 
 // Domain is a defined domain. The test's cleanup destroys and undefines it.
@@ -84,7 +84,7 @@ func (d *Domain) Start(t testing.TB) {
 	t.Helper()
 	d.Virsh(t, "start").OK(t)
 	if d.Guest {
-		d.Agent(t).Ping(t)
+		d.NewAgent(t).Ping(t)
 	}
 }
 

@@ -14,7 +14,7 @@ func TestGuest(t *testing.T) {
 	h := New(t)
 	disk := h.Qcow2(t, "disk.qcow2", 64*MiB)
 	d := h.Run(t, Spec{Name: "guest", Guest: true, Disks: []Disk{{Target: "vda", File: disk, Format: "qcow2"}}})
-	a := d.Agent(t)
+	a := d.NewAgent(t)
 	a.Fill(t, "vda", 0, 100)
 	a.Do(t, wire.Request{Op: wire.OpStart, Disk: "vda", First: 1000, Blocks: 1000})
 	Until(t, "the guest has written a little", func() bool {

@@ -22,11 +22,17 @@ type Host struct {
 func New(t testing.TB) *Host {
 	t.Helper()
 	h := NewFiles(t)
+	h.StartLibvirt(t)
+	return h
+}
+
+// StartLibvirt starts libvirt on a host that was made by NewFiles.
+func (h *Host) StartLibvirt(t testing.TB) {
+	t.Helper()
 	Spawn(t, filepath.Join(h.Dir, "virtlogd.log"), "virtlogd")
 	h.StartLibvirtd(t)
 	// Here and not in StartLibvirtd: domains are removed by cleanups that were registered later, and need a libvirtd.
 	t.Cleanup(func() { h.libvirt.Stop(t) })
-	return h
 }
 
 // NewFiles makes the directories of a host, without libvirt.

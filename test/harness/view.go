@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,9 +59,7 @@ func (v *View) End(t testing.TB) {
 		t.Errorf("%s is still mounted after umount", v.Dir)
 	}
 	for _, pid := range []int{last.PID, last.KeeperPID} {
-		Until(t, "process "+itoa(pid)+" ends after umount", func() bool {
-			return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
-		})
+		ended(t, pid)
 	}
 	v.checkLog(t)
 }
@@ -125,16 +124,40 @@ func openFDs(t testing.TB, pid int) int {
 	return len(fds)
 }
 
-func mounted(t testing.TB, dir string) bool {
+// KillAll ends keeper and worker with SIGKILL, so that a dead mount is left.
+func (v *View) KillAll(t testing.TB) {
+	t.Helper()
+	v.ended = true
+	s := v.Status(t)
+	for _, pid := range []int{s.KeeperPID, s.PID} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		ended(t, pid)
+	}
+}
+
+// ended waits until a process is gone.
+func ended(t testing.TB, pid int) {
+	t.Helper()
+	Until(t, "process "+itoa(pid)+" ends", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+}
+
+// Mounts lists the mount points of the sandbox's FUSE mounts.
+func Mounts(t testing.TB) []string {
 	t.Helper()
 	mounts, err := fuseMounts()
 	if err != nil {
 		t.Fatal(err)
 	}
+	var points []string
 	for _, m := range mounts {
-		if m.point == dir {
-			return true
-		}
+		points = append(points, m.point)
 	}
-	return false
+	return points
+}
+
+func mounted(t testing.TB, dir string) bool {
+	t.Helper()
+	return slices.Contains(Mounts(t), dir)
 }

@@ -1,0 +1,63 @@
+package torture
+
+import (
+	"testing"
+	"time"
+
+	"imgward/test/guest/block"
+	"imgward/test/harness"
+)
+
+// TestGuest: a guest that writes to disks of all kinds must not notice. Its own account is compared with what it reads,
+// and with the images afterwards.
+func TestGuest(t *testing.T) {
+	both(t, func(t *testing.T, opts ...string) {
+		h := harness.New(t)
+		v := h.Mount(t, opts...)
+		disks := []harness.Disk{
+			{Target: "vda", File: h.Blank(t, "none.img", 64*harness.MiB), Cache: "none"},
+			{Target: "vdb", File: h.Blank(t, "writeback.img", 64*harness.MiB), Cache: "writeback"},
+			{Target: "vdc", File: h.Qcow2(t, "none.qcow2", 64*harness.MiB), Format: "qcow2", Cache: "none", IO: "native"},
+			{Target: "vdd", File: h.Qcow2(t, "writeback.qcow2", 64*harness.MiB), Format: "qcow2", Cache: "writeback"},
+		}
+		g := h.Boot(t, "vm", disks...)
+		for _, d := range disks {
+			g.StartWriting(t, d.Target)
+		}
+		whileKilling(t, v, func() { time.Sleep(*torture) })
+		unharmed(t, h, g, disks)
+	})
+}
+
+// unharmed stops the writers and checks disks and images against the guest's accounts.
+func unharmed(t *testing.T, h *harness.Host, g *harness.Guest, disks []harness.Disk) {
+	t.Helper()
+	accounts := make([]*block.Account, len(disks))
+	for i, d := range disks {
+		g.Wrote(t, d.Target, 2) // it goes on
+		p := g.StopWriting(t, d.Target)
+		t.Logf("%s (%s, %s): %d writes, %d fsyncs, the slowest took %d ms", d.Target, d.Type(), d.Cache, p.Writes, p.Fsyncs, p.WorstMS)
+		g.Agent.Healthy(t, d.Target)
+		accounts[i] = g.Agent.Account(t, d.Target)
+	}
+	g.Shutdown(t)
+	for i, d := range disks {
+		h.CheckImage(t, d.File, d.Type(), accounts[i])
+	}
+}
+
+// TestLocks: what QEMU has locked stays locked across take-overs.
+func TestLocks(t *testing.T) {
+	h := harness.New(t)
+	v := h.Mount(t)
+	disks := []harness.Disk{{Target: "vda", File: h.Qcow2(t, "vm.qcow2", 64*harness.MiB), Format: "qcow2"}}
+	g := h.Boot(t, "one", disks...)
+	two := h.Define(t, harness.Spec{Name: "two", Disks: disks})
+	whileKilling(t, v, func() {
+		for end := time.Now().Add(*torture); time.Now().Before(end); {
+			harness.Run(t, "qemu-img", "info", disks[0].File).Fails(t, `Failed to get shared "write" lock`)
+			two.Virsh(t, "start").Fails(t, `Failed to get "write" lock`)
+		}
+	})
+	g.Agent.Healthy(t, "vda")
+}
