@@ -34,15 +34,19 @@ func (r *records) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer r.close()
-	if r.ibuf, err = sys.Buffer(int(r.op.IBS)); err != nil {
+	in, err := sys.NewBuffers(1, roundUp(r.op.IBS))
+	if err != nil {
 		return fmt.Errorf("allocate a block of %s: %w", Bytes(r.op.IBS), err)
 	}
-	defer sys.FreeBuffer(r.ibuf)
+	defer in.Free()
+	r.ibuf = in.Get(0)[:r.op.IBS]
 	if r.op.TwoBuffers {
-		if r.obuf, err = sys.Buffer(int(r.op.OBS)); err != nil {
+		out, err := sys.NewBuffers(1, roundUp(r.op.OBS))
+		if err != nil {
 			return fmt.Errorf("allocate a block of %s: %w", Bytes(r.op.OBS), err)
 		}
-		defer sys.FreeBuffer(r.obuf)
+		defer out.Free()
+		r.obuf = out.Get(0)[:r.op.OBS]
 	}
 	r.sparse = r.op.Conv&dd.Sparse != 0
 	if err := r.position(ctx); err != nil {
@@ -55,6 +59,12 @@ func (r *records) run(ctx context.Context) (err error) {
 		return err
 	}
 	return r.flush()
+}
+
+// roundUp makes a size of memory that of whole pages.
+func roundUp(n int64) int {
+	page := int64(os.Getpagesize())
+	return int((n + page - 1) / page * page)
 }
 
 // open takes descriptors of its own where flags go with a descriptor, and the given ones where the position does.

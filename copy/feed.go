@@ -24,7 +24,8 @@ func (s span) end() int64 { return s.off + s.n }
 type piece struct {
 	seq int64
 	span
-	data []span // in order, within the piece; none: all hole
+	data     []span // in order, within the piece; none: all hole
+	reserved bool   // a part of it at least has its blocks in the target already
 }
 
 // feeder cuts an image into pieces, for many goroutines to take.
@@ -34,9 +35,11 @@ type feeder struct {
 	ahead extent.Extent // of the scanner; what of it has not been cut yet
 	end   int64
 	seq   int64
+	// reserve is told of each run of data before any of its pieces is given out, and says whether it has reserved the
+	// blocks; nil: nobody does.
+	reserve  func(run span) bool
+	reserved bool // the run ahead is
 }
-
-func newFeeder(s *extent.Scanner, end int64) *feeder { return &feeder{s: s, end: end} }
 
 // next returns the next piece; ok is false at the end of the image.
 func (f *feeder) next() (p piece, ok bool, err error) {
@@ -60,6 +63,7 @@ func (f *feeder) next() (p piece, ok bool, err error) {
 		part := span{f.ahead.Off, min(f.ahead.End(), end) - f.ahead.Off}
 		if !f.ahead.Hole {
 			p.data = append(p.data, part)
+			p.reserved = p.reserved || f.reserved
 		}
 		f.take(part.n)
 	}
@@ -72,6 +76,7 @@ func (f *feeder) load() (ok bool, err error) {
 		return true, nil
 	}
 	f.ahead, ok, err = f.s.Next()
+	f.reserved = ok && !f.ahead.Hole && f.reserve != nil && f.reserve(span{f.ahead.Off, f.ahead.Len})
 	return ok, err
 }
 

@@ -17,6 +17,7 @@ type pump struct {
 	opts     *Options
 	prog     *Progress
 	zero     *zeroer
+	ahead    *reserver    // nil: blocks are allocated as they are written
 	trail    *trail       // nil: dirty pages are the kernel's business
 	order    *sequence    // completion in order, for resuming
 	sums     *digest.Tree // nil: nobody asks for hashes
@@ -33,6 +34,9 @@ func (p *pump) run(ctx context.Context, off, end int64) error {
 		src: p.src, requests: p.opts.Requests, limit: p.opts.Limit,
 		whole: !p.blank || p.sums != nil,
 		read:  p.read, visit: p.move,
+	}
+	if p.ahead != nil {
+		s.reserve = p.ahead.run
 	}
 	return s.run(ctx, off, end)
 }
@@ -85,7 +89,7 @@ func (p *pump) moveData(pc piece, b []byte) (steps []Step, err error) {
 	at := pc.off
 	for _, d := range parts {
 		steps = p.passed(steps, at, d.off)
-		more, err := p.write(b[d.off-pc.off:][:d.n], d.off)
+		more, err := p.write(b[d.off-pc.off:][:d.n], d.off, pc.reserved)
 		if err != nil {
 			return nil, err
 		}
@@ -118,11 +122,12 @@ func (p *pump) read(ctx context.Context, b []byte, off int64) error {
 	return fmt.Errorf("%w, at byte %d; --on-error=zero copies what can be read", err, off+int64(n))
 }
 
-// write leaves zeroes out, or has a target that is not blank make them. off is the source's.
-func (p *pump) write(b []byte, off int64) (steps []Step, err error) {
+// write leaves zeroes out, or has a target that is not blank make them, or gives back what was reserved for them. off is
+// the source's.
+func (p *pump) write(b []byte, off int64, reserved bool) (steps []Step, err error) {
 	for len(b) > 0 {
 		n, zero := p.nextRun(b)
-		method, err := p.writeRun(b[:n], off+p.shift, zero)
+		method, err := p.writeRun(b[:n], off+p.shift, zero, reserved)
 		if err != nil {
 			return nil, err
 		}
@@ -143,11 +148,14 @@ func (p *pump) step(off, n int64, m Method) Step {
 	return s
 }
 
-func (p *pump) writeRun(run []byte, off int64, zero bool) (Method, error) {
+func (p *pump) writeRun(run []byte, off int64, zero, reserved bool) (Method, error) {
 	n := int64(len(run))
 	if zero {
 		p.prog.Zeroes.Add(n)
-		if p.blank {
+		if reserved {
+			p.ahead.wasted()
+		}
+		if p.blank && !reserved {
 			return MethodHole, nil
 		}
 		return p.zero.zero(off, n)

@@ -35,7 +35,7 @@ func readAndWrite(ctx context.Context, c *copier, from int64) (int64, string, er
 // newPump decides between direct and buffered I/O. A durable copy must reach the medium anyway, so it goes there
 // straight; one that need not be durable is left to the page cache, which is faster than any medium.
 func (c *copier) newPump() *pump {
-	direct := c.opts.Direct == Always || c.opts.Direct == Auto && c.opts.Sync
+	direct := c.opts.Direct == Always || c.opts.Direct == Auto && c.opts.Sync && directPays(c.dst.file())
 	p := &pump{
 		src:  newHandle(c.src.f, unix.O_RDONLY, c.opts.Direct != Never),
 		dst:  newHandle(c.dst.file(), unix.O_RDWR, direct),
@@ -46,6 +46,9 @@ func (c *copier) newPump() *pump {
 	p.zero = &zeroer{h: p.dst}
 	if p.dst.direct != nil {
 		p.method = MethodDirect
+		if p.blank && !c.opts.Preallocate {
+			p.ahead = &reserver{f: c.dst.file()}
+		}
 	}
 	if c.opts.Sync {
 		p.trail = &trail{f: c.dst.file()}

@@ -26,11 +26,11 @@ func (c *copier) runStream(ctx context.Context) error {
 
 // streamIn writes a pipe into a file or device. The size shows at the end only, so the file grows as it comes.
 func (c *copier) streamIn(ctx context.Context) error {
-	buf, err := sys.Buffer(chunk)
+	buffers, err := sys.NewBuffers(1, chunk)
 	if err != nil {
 		return fmt.Errorf("allocate a buffer: %w", err)
 	}
-	defer sys.FreeBuffer(buf)
+	defer buffers.Free()
 	nothingOld := func(*os.File) bool { return false }
 	if err := c.dst.prepare(0, c.need, nothingOld); err != nil {
 		return err
@@ -39,7 +39,7 @@ func (c *copier) streamIn(ctx context.Context) error {
 	c.hashed = 0
 	p := c.newPump()
 	defer p.close()
-	size, err := c.drain(ctx, p, buf)
+	size, err := c.drain(ctx, p, buffers.Get(0))
 	if err != nil {
 		return err
 	}

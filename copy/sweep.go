@@ -21,6 +21,8 @@ type sweep struct {
 	whole bool
 	// read fills b from off. It is where progress is counted and errors are salvaged.
 	read func(ctx context.Context, b []byte, off int64) error
+	// reserve is the feeder's.
+	reserve func(run span) bool
 	// visit gets every piece once, in no order; b is as long as the piece and its own until visit returns. For a hole
 	// b is nil.
 	visit func(ctx context.Context, p piece, b []byte) error
@@ -28,20 +30,20 @@ type sweep struct {
 
 // run goes over [off, end) of the image, extents as the file system tells them.
 func (s *sweep) run(ctx context.Context, off, end int64) error {
-	feed := newFeeder(extent.NewScanner(s.src.f, off, end), end)
+	feed := &feeder{s: extent.NewScanner(s.src.f, off, end), end: end, reserve: s.reserve}
+	buffers, err := sys.NewBuffers(s.requests, chunk)
+	if err != nil {
+		return fmt.Errorf("allocate buffers: %w", err)
+	}
+	defer buffers.Free()
 	group, ctx := errgroup.WithContext(ctx)
-	for range s.requests {
-		group.Go(func() error { return s.work(ctx, feed) })
+	for i := range s.requests {
+		group.Go(func() error { return s.work(ctx, feed, buffers.Get(i)) })
 	}
 	return group.Wait()
 }
 
-func (s *sweep) work(ctx context.Context, feed *feeder) error {
-	buf, err := sys.Buffer(chunk)
-	if err != nil {
-		return fmt.Errorf("allocate a buffer: %w", err)
-	}
-	defer sys.FreeBuffer(buf)
+func (s *sweep) work(ctx context.Context, feed *feeder, buf []byte) error {
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

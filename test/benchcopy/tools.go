@@ -18,7 +18,12 @@ func (t tool) command(src, dst string, durable bool) []string {
 	paths := strings.NewReplacer("{src}", src, "{dst}", dst)
 	var args []string
 	for _, a := range t.args {
-		if a == "{durable}" {
+		switch {
+		case a == "{sync}" && durable:
+			continue // imgcp's own default
+		case a == "{sync}":
+			a = "--sync=none"
+		case a == "{durable}":
 			if durable {
 				args = append(args, t.durable...)
 			}
@@ -31,7 +36,7 @@ func (t tool) command(src, dst string, durable bool) []string {
 
 // imgcps are ours; --sync=none stands for what the others do when they are not asked to be durable.
 func imgcps(c *config) []tool {
-	return []tool{{name: "imgcp", args: []string{c.imgcp, "--reflink=never", "{sync}", "{src}", "{dst}"}, ours: true}}
+	return []tool{{name: "imgcp", args: []string{c.imgcp, "-q", "--reflink=never", "{sync}", "{src}", "{dst}"}, ours: true}}
 }
 
 // peers are the copy tools of a Debian host, as people call them and as they are fastest.
@@ -48,7 +53,7 @@ var peers = []tool{
 
 func reflinkers(c *config) []tool {
 	return []tool{
-		{name: "imgcp", args: []string{c.imgcp, "{sync}", "{src}", "{dst}"}, ours: true},
+		{name: "imgcp", args: []string{c.imgcp, "-q", "{sync}", "{src}", "{dst}"}, ours: true},
 		{name: "cp --reflink=always", args: []string{"cp", "--reflink=always", "{src}", "{dst}"}},
 		{name: "cp", args: []string{"cp", "{src}", "{dst}"}},
 	}
@@ -69,7 +74,7 @@ func creators(c *config, size int64) []tool {
 
 // devicePeers write to, or read from, a device. -n: the target exists.
 func devicePeers(c *config) []tool {
-	t := []tool{{name: "imgcp", args: []string{c.imgcp, "--overwrite", "--yes", "{sync}", "{src}", "{dst}"}, ours: true}}
+	t := []tool{{name: "imgcp", args: []string{c.imgcp, "--overwrite", "--yes", "-q", "{sync}", "{src}", "{dst}"}, ours: true}}
 	for _, p := range without(peers, "cp --sparse") {
 		if strings.HasPrefix(p.name, "qemu-img") {
 			p.args = append(append([]string{}, p.args...), "-n")

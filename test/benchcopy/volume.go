@@ -14,7 +14,7 @@ const volumeSize = 24 << 30
 
 // volume is a file system on a loop device, mounted on a directory of its own.
 type volume struct {
-	fs, dir    string // dir is where it is mounted
+	name, dir  string // the file system's, and where it is mounted
 	image, dev string
 }
 
@@ -25,7 +25,7 @@ func makeVolume(fs, base string, size int64) (*volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &volume{fs: fs, dir: filepath.Join(root, "mnt"), image: filepath.Join(root, "image")}
+	v := &volume{name: fs, dir: filepath.Join(root, "mnt"), image: filepath.Join(root, "image")}
 	if err := errors.Join(os.Mkdir(v.dir, 0o700), allocate(v.image, size)); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(root))
 	}
