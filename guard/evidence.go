@@ -49,6 +49,18 @@ func names(uses []Use, pid int) bool {
 	return false
 }
 
+// scratchOnly says whether the image is a backup job's scratch file and nothing else. libvirtd removes it when the job
+// ends, which is before QEMU closes it; what it holds is of no use to anybody after that.
+func (q *inquiry) scratchOnly() bool {
+	uses := q.listed()
+	for _, u := range uses {
+		if u.Role != RoleScratch {
+			return false
+		}
+	}
+	return len(uses) > 0 && q.governing().Protect != policy.Always
+}
+
 // openBy says which live VMMs, the caller apart, have the image open: through the view, directly, or on another host,
 // seen by its locks.
 func (q *inquiry) openBy() []Use {
@@ -68,10 +80,11 @@ func (q *inquiry) openBy() []Use {
 }
 
 // lockUses is evidence by QEMU's image locks. Who holds them cannot be seen (F_OFD_GETLK knows no pid, and those of the
-// view's clients are held by the view), so they do not count against a caller that has the image open for
-// writing itself beside no VMM: that open was judged when there were no locks yet, and the locks are its own.
+// view's clients are held by the view), so they do not count against a caller that has the image open for writing
+// itself beside no VMM (that open was judged when there were no locks yet), nor against the only one that has it open:
+// the locks are its own. qemu-img commit locks the backing file it reads before it opens that for writing.
 func (q *inquiry) lockUses() []Use {
-	if _, write := q.callerOpened(); write && len(q.openVMMs()) == 0 {
+	if _, write := q.callerOpened(); write && len(q.openVMMs()) == 0 || q.openedAlone() {
 		return nil
 	}
 	held, ok := q.probeLocks()

@@ -81,6 +81,16 @@ func (q *inquiry) callerOpened() (open, write bool) {
 	return open, write
 }
 
+// openedAlone says whether the image is open through the view, and by nobody but the caller.
+func (q *inquiry) openedAlone() bool {
+	for i := range q.Openers {
+		if !q.Openers[i].is(q.caller) {
+			return false
+		}
+	}
+	return len(q.Openers) > 0
+}
+
 // viewUses turns openers into evidence.
 func (q *inquiry) viewUses(vmms []standing) []Use {
 	var uses []Use
