@@ -11,20 +11,22 @@ import (
 
 // fioWorkloads move data. Random ones count operations, sequential ones megabytes.
 func fioWorkloads() []workload {
+	// Without invalidate=0 fio drops the file's pages first (fadvise), which reaches the page cache natively and not
+	// through a view: buffered writes then look 2 to 5 times as fast through the view as on the disk below.
 	const (
 		random     = "--bs=4k --ioengine=libaio --direct=1 --norandommap=1 --randrepeat=0"
 		sequential = "--bs=1M --ioengine=psync"
 	)
 	return []workload{
-		fio("4k random read, depth 1", "IOPS", "--rw=randread --iodepth=1 "+random),
-		fio("4k random read, depth 32", "IOPS", "--rw=randread --iodepth=32 "+random),
-		fio("4k random write, depth 1", "IOPS", "--rw=randwrite --iodepth=1 "+random),
-		fio("4k random write, depth 32", "IOPS", "--rw=randwrite --iodepth=32 "+random),
-		fio("1M sequential read, direct", "MB/s", "--rw=read --direct=1 "+sequential),
-		fio("1M sequential write, direct", "MB/s", "--rw=write --direct=1 "+sequential),
-		fio("1M sequential read, buffered", "MB/s", "--rw=read --invalidate=0 "+sequential),
-		fio("1M sequential write, buffered", "MB/s", "--rw=write --end_fsync=1 "+sequential),
-		fio("4k write with fsync", "IOPS", "--rw=write --bs=4k --ioengine=psync --fsync=1"),
+		fio("4k random read, depth 1", "IOPS", "direct", "--rw=randread --iodepth=1 "+random),
+		fio("4k random read, depth 32", "IOPS", "direct", "--rw=randread --iodepth=32 "+random),
+		fio("4k random write, depth 1", "IOPS", "direct", "--rw=randwrite --iodepth=1 "+random),
+		fio("4k random write, depth 32", "IOPS", "direct", "--rw=randwrite --iodepth=32 "+random),
+		fio("1M sequential read, direct", "MB/s", "direct", "--rw=read --direct=1 "+sequential),
+		fio("1M sequential write, direct", "MB/s", "direct", "--rw=write --direct=1 "+sequential),
+		fio("1M sequential read, buffered", "MB/s", "", "--rw=read "+sequential),
+		fio("1M sequential write, buffered", "MB/s", "sync", "--rw=write --end_fsync=1 "+sequential),
+		fio("4k write with fsync", "IOPS", "sync", "--rw=write --bs=4k --ioengine=psync --fsync=1"),
 	}
 }
 
@@ -39,10 +41,10 @@ type stream struct {
 	Bytes     int64   `json:"io_bytes"`
 }
 
-func fio(name, unit, options string) workload {
+func fio(name, unit, asks, options string) workload {
 	run := func(ctx context.Context, p *place, cfg *config) (float64, int64, error) {
 		args := append(strings.Fields(options),
-			"--name=job", "--filename="+filepath.Join(p.dir, dataFile), "--output-format=json", "--time_based",
+			"--name=job", "--filename="+filepath.Join(p.dir, dataFile), "--output-format=json", "--time_based", "--invalidate=0",
 			fmt.Sprintf("--size=%dM", cfg.size), fmt.Sprintf("--runtime=%d", int(cfg.period.Seconds())))
 		out, err := exec.CommandContext(ctx, "fio", args...).Output()
 		if err != nil {
@@ -64,5 +66,5 @@ func fio(name, unit, options string) workload {
 		}
 		return float64(s.Bandwidth) / 1e6, s.Bytes, nil
 	}
-	return workload{name: name, unit: unit, run: run}
+	return workload{name: name, unit: unit, asks: asks, run: run}
 }

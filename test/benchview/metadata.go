@@ -13,12 +13,12 @@ import (
 // metadataWorkloads make system calls as fast as one thread can.
 func metadataWorkloads() []workload {
 	return []workload{
-		{"open and close", "/s", openClose},
-		{"create and unlink", "/s", createUnlink},
-		{"stat, cold", "files/s", statCold},
-		{"stat, warm", "files/s", statWarm},
-		{"ls -l, cold", "files/s", listCold},
-		{"ls -l, warm", "files/s", listWarm},
+		{name: "open and close", unit: "/s", run: openClose},
+		{name: "create and unlink", unit: "/s", run: createUnlink},
+		{name: "stat, cold", unit: "files/s", run: statCold},
+		{name: "stat, warm", unit: "files/s", run: statWarm},
+		{name: "ls -l, cold", unit: "files/s", run: listCold},
+		{name: "ls -l, warm", unit: "files/s", run: listWarm},
 	}
 }
 

@@ -28,6 +28,11 @@ func (p *place) ours() bool {
 	return p.name == native || p.name == target.View.Name || p.name == target.ViewNoPassthrough.Name
 }
 
+// omits tells that the place does not do what the workload is about.
+func (p *place) omits(w workload) bool {
+	return p.mount != nil && p.mount.Peer.Omits[w.asks] != ""
+}
+
 // openPlaces prepares the native directory and mounts every peer that can be had. The first place is native.
 func openPlaces(ctx context.Context, cfg *config, log *slog.Logger) ([]*place, error) {
 	work, err := os.MkdirTemp(cfg.dir, "benchview-")

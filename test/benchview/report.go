@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +17,8 @@ type results struct {
 	workloads []workload
 	samples   map[string]map[string][]sample
 	rss       map[string]int64 // bytes, at the end
+	// loadBefore tells how quiet the machine was.
+	loadBefore string
 }
 
 // median of a workload's values at a place.
@@ -35,34 +39,54 @@ func (r *results) print(out io.Writer, places []*place) {
 	r.printRatios(out, places)
 	r.printAll(out, places)
 	r.printCost(out, places)
+	fmt.Fprintf(out, "\nLoad average (1 minute) at the start %s, at the end %s, on %d CPUs.\n", r.loadBefore, load(), runtime.NumCPU())
 }
 
 // printRatios compares both modes with native and with the best of the others.
 func (r *results) printRatios(out io.Writer, places []*place) {
-	fmt.Fprintf(out, "| workload | native | view / native | view / best peer | no passthrough / native | no passthrough / best peer without it | best peer |\n")
-	fmt.Fprintf(out, "| --- | ---: | ---: | ---: | ---: | ---: | --- |\n")
+	fmt.Fprintln(out, "Medians over the rounds; (least–most) of the ratio within one round.")
+	fmt.Fprintln(out)
+	header(out, []string{"workload", "native", "view / native", "view / best peer", "no passthrough / native", "best peer"}, 1)
 	for _, w := range r.workloads {
-		nat := r.median(w, native)
-		best, value := r.best(w, places, nil)
-		_, daemon := r.best(w, places, []string{target.Loopback.Name})
-		view, slow := r.median(w, target.View.Name), r.median(w, target.ViewNoPassthrough.Name)
-		fmt.Fprintf(out, "| %s | %s %s | %s | %s | %s | %s | %s |\n", w.name, number(nat), w.unit, ratio(view, nat),
-			ratio(view, value), ratio(slow, nat), ratio(slow, daemon), best)
+		best := r.best(w, places)
+		fmt.Fprintf(out, "| %s | %s %s | %s | %s | %s | %s |\n", w.name, number(r.median(w, native)), w.unit,
+			r.ratio(w, target.View.Name, native), r.ratio(w, target.View.Name, best),
+			r.ratio(w, target.ViewNoPassthrough.Name, native), best)
 	}
 	fmt.Fprintln(out)
 }
 
-// best finds the fastest that is neither native nor ours, nor left out.
-func (r *results) best(w workload, places []*place, without []string) (name string, value float64) {
+// ratio compares two places round by round: what disturbs a round disturbs both.
+func (r *results) ratio(w workload, place, base string) string {
+	bases := map[int]float64{}
+	for _, s := range r.samples[w.name][base] {
+		bases[s.round] = s.value
+	}
+	var ratios []float64
+	for _, s := range r.samples[w.name][place] {
+		if b := bases[s.round]; b > 0 {
+			ratios = append(ratios, s.value/b)
+		}
+	}
+	if len(ratios) == 0 {
+		return "-"
+	}
+	slices.Sort(ratios)
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1])
+}
+
+// best names the fastest that is not ours and does what the workload asks for.
+func (r *results) best(w workload, places []*place) string {
+	name, value := "-", 0.0
 	for _, p := range places {
-		if p.ours() || slices.Contains(without, p.name) {
+		if p.ours() || p.omits(w) {
 			continue
 		}
 		if v := r.median(w, p.name); v > value {
 			name, value = p.name, v
 		}
 	}
-	return name, value
+	return name
 }
 
 func (r *results) printAll(out io.Writer, places []*place) {
@@ -74,9 +98,22 @@ func (r *results) printAll(out io.Writer, places []*place) {
 	for _, w := range r.workloads {
 		row := []string{w.name, w.unit}
 		for _, p := range places {
-			row = append(row, number(r.median(w, p.name)))
+			text := number(r.median(w, p.name))
+			if p.omits(w) {
+				text += " †"
+			}
+			row = append(row, text)
 		}
 		fmt.Fprintf(out, "| %s |\n", strings.Join(row, " | "))
+	}
+	fmt.Fprintln(out)
+	for _, p := range places {
+		if p.mount == nil {
+			continue
+		}
+		for what, how := range p.mount.Peer.Omits {
+			fmt.Fprintf(out, "† %s does no %s: it %s.\n", p.name, what, how)
+		}
 	}
 	fmt.Fprintln(out)
 }
@@ -136,9 +173,12 @@ func number(v float64) string {
 	return fmt.Sprintf("%.0f", v)
 }
 
-func ratio(v, base float64) string {
-	if v == 0 || base == 0 {
-		return "-"
+// load is the load average of the last minute.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
 	}
-	return fmt.Sprintf("%.2f", v/base)
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
 }

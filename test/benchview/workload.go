@@ -14,6 +14,8 @@ import (
 type workload struct {
 	name string
 	unit string // of the value; more is better
+	// asks is what a file system must really do for it: "direct", "sync" or nothing of the kind.
+	asks string
 	// run works on a place for about a period. bytes is how much data went through; 0 for metadata.
 	run func(ctx context.Context, p *place, cfg *config) (value float64, bytes int64, err error)
 }
@@ -22,6 +24,7 @@ func workloads() []workload { return append(fioWorkloads(), metadataWorkloads().
 
 // sample is what one run brought.
 type sample struct {
+	round int
 	value float64
 	bytes int64
 	cpu   time.Duration // of the daemon
@@ -29,7 +32,7 @@ type sample struct {
 
 // measure runs every workload on every place, round by round.
 func measure(ctx context.Context, cfg *config, places []*place, log *slog.Logger) (*results, error) {
-	r := &results{samples: map[string]map[string][]sample{}, rss: map[string]int64{}}
+	r := &results{samples: map[string]map[string][]sample{}, rss: map[string]int64{}, loadBefore: load()}
 	for _, w := range workloads() {
 		if !strings.Contains(w.name, cfg.pattern) {
 			continue
@@ -37,7 +40,7 @@ func measure(ctx context.Context, cfg *config, places []*place, log *slog.Logger
 		r.workloads = append(r.workloads, w)
 		r.samples[w.name] = map[string][]sample{}
 		log.Info("measuring", "workload", w.name)
-		for range cfg.rounds {
+		for round := range cfg.rounds {
 			for _, p := range places {
 				s, err := runOne(ctx, w, p, cfg)
 				if err != nil {
@@ -49,6 +52,7 @@ func measure(ctx context.Context, cfg *config, places []*place, log *slog.Logger
 					log.Warn("left out", "error", err)
 					continue
 				}
+				s.round = round
 				r.samples[w.name][p.name] = append(r.samples[w.name][p.name], s)
 			}
 		}
