@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"imgward/guard/libvirt"
 	"imgward/guard/procfs"
@@ -26,7 +28,10 @@ type domains struct {
 
 	// sem, of capacity 1, is held while anything below is used: a mutex that a context can stop waiting for. It is
 	// held across the reading of directories and files of the host, never across a request to a view.
-	sem     chan struct{}
+	sem chan struct{}
+	// everything: the next reading follows all paths again, not only those that led nowhere.
+	everything atomic.Bool
+
 	index   *libvirt.Index
 	settled bool                  // everything was read once
 	byPath  map[string]*domain    // by status file
@@ -45,14 +50,39 @@ func newDomains(host Host, proc procfs.FS, index *libvirt.Index, isVMM func(pid 
 	}
 }
 
-// locked runs f with everything up to date, or fails when ctx ends first.
+// patience is how long a question waits for the evidence before it is answered without: against a destroyer.
+const patience = 5 * time.Second
+
+// locked runs f with everything up to date, or fails when ctx ends or patience runs out first. A path may lead to a file
+// system that does not answer (a dead NFS server); so another goroutine reads, and keeps sem for as long as it takes.
 func (s *domains) locked(ctx context.Context, f func()) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	select {
 	case s.sem <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("read libvirt's status files: %w", ctx.Err())
+		return fmt.Errorf("read libvirt's files: %w", ctx.Err())
 	}
-	defer func() { <-s.sem }()
+	read := make(chan error, 1)
+	go func() { read <- s.refresh(ctx) }()
+	select {
+	case err := <-read:
+		defer func() { <-s.sem }()
+		if err == nil {
+			f()
+		}
+		return err
+	case <-ctx.Done():
+		go func() {
+			<-read
+			<-s.sem
+		}()
+		return fmt.Errorf("read libvirt's files: %w", ctx.Err())
+	}
+}
+
+// refresh reads what has changed, with sem held.
+func (s *domains) refresh(ctx context.Context) error {
 	changes, err := s.index.Refresh(ctx)
 	for _, c := range changes {
 		s.apply(c)
@@ -61,8 +91,11 @@ func (s *domains) locked(ctx context.Context, f func()) error {
 		return err
 	}
 	s.settled = true
-	s.retryPending()
-	f()
+	if s.everything.Swap(false) {
+		s.resolveAll()
+	} else {
+		s.retryPending()
+	}
 	return nil
 }
 

@@ -52,12 +52,13 @@ func (g *Guard) look(ctx context.Context, whole bool) {
 		if s == nil {
 			continue
 		}
-		also := func() {}
 		if whole {
 			s.index.MarkAllStale()
-			also = s.resolveAll
+			s.everything.Store(true)
 		}
-		_ = s.locked(ctx, also) // the only error is that ctx has ended
+		if err := s.locked(ctx, func() {}); err != nil && ctx.Err() == nil {
+			g.log.Warn("destroyers are refused until libvirt's files can be read", "err", err)
+		}
 	}
 	g.exceptions.current(time.Now()) // those that have run out are reported now, at the latest
 }
