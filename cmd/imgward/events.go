@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"imgward/cmd/imgward/control"
+	"imgward/guard"
 )
 
 func newEvents() *cobra.Command {
@@ -46,25 +48,15 @@ func newEvents() *cobra.Command {
 	return c
 }
 
-// event is what all kinds of events share, as far as a person reads them.
-type event struct {
-	Type, Time, Op, Path, Comm, Domain, Target, Message string
-	PID                                                 int
-}
-
 func printEvent(w io.Writer, line []byte, asJSON bool) error {
 	if asJSON {
 		_, err := fmt.Fprintf(w, "%s\n", line)
 		return err
 	}
-	var e event
+	var e guard.Event
 	if err := json.Unmarshal(line, &e); err != nil {
 		return err
 	}
-	if e.Message != "" {
-		_, err := fmt.Fprintf(w, "%s %s: %s\n", e.Time, e.Type, e.Message)
-		return err
-	}
-	_, err := fmt.Fprintf(w, "%s %s: %s of %s by %s (pid %d): %s of %s\n", e.Time, e.Type, e.Op, e.Path, e.Comm, e.PID, e.Target, e.Domain)
+	_, err := fmt.Fprintf(w, "%s %s\n", e.Time.Local().Format(time.DateTime), describeEvent(&e))
 	return err
 }

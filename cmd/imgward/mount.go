@@ -97,6 +97,9 @@ func (f *mountFlags) run(dir string) error {
 	} else if f.backing, err = resolve(f.backing); err != nil {
 		return err
 	}
+	if err := f.absolutePolicy(); err != nil {
+		return err
+	}
 	o, _, err := f.viewOptions(mountpoint)
 	if err != nil {
 		return err

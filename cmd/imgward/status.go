@@ -78,13 +78,19 @@ func printStatusLine(w io.Writer, line []byte) error {
 			return err
 		}
 		printView(w, &v)
+	case "exception":
+		var e control.ExceptionLine
+		if err := json.Unmarshal(line, &e); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "  EXCEPTION %s\n", describeException(&e.Exception))
 	case "image":
 		var img control.Image
 		if err := json.Unmarshal(line, &img); err != nil {
 			return err
 		}
 		for i, u := range img.Uses {
-			name := img.Path
+			name := shown(img.Path)
 			if i > 0 {
 				name = ""
 			}
@@ -103,10 +109,11 @@ func printView(w io.Writer, v *control.View) {
 	if v.Backing != v.Mountpoint {
 		fmt.Fprintf(w, ", shows %s", v.Backing)
 	}
+	fmt.Fprintf(w, ", policy: %s", v.Policy)
 	fmt.Fprintf(w, "\n  daemon pid %d (keeper %d), generation %d, %d open, %d refused\n",
 		v.PID, v.KeeperPID, v.Generation, v.Handles, v.Refusals)
 	for _, warning := range v.Warnings {
-		fmt.Fprintf(w, "  WARNING: %s\n", warning)
+		fmt.Fprintf(w, "  WARNING: %s\n", shown(warning))
 	}
 }
 
@@ -119,7 +126,7 @@ func describeUse(u guard.Use) string {
 		b.WriteString(string(u.Role))
 	}
 	if u.Domain != "" {
-		fmt.Fprintf(&b, " of %s", u.Domain)
+		fmt.Fprintf(&b, " of %s", shown(u.Domain))
 	}
 	if u.PID != 0 {
 		fmt.Fprintf(&b, ", pid %d", u.PID)

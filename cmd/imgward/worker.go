@@ -44,6 +44,7 @@ type worker struct {
 	session    *viewfs.Session
 	keeperPID  int
 	orphaned   atomic.Bool
+	policy     *policyFile
 }
 
 // keptControl is the listening control socket: questions wait there while no worker serves.
@@ -74,6 +75,7 @@ func runWorker(f *mountFlags, mountpoint string) error {
 	go w.control(listener)
 	go w.signals()
 	go w.watchKeeper()
+	go w.followPolicy()
 	if err := client.Notify("READY=1", "STATUS=protecting "+mountpoint); err != nil {
 		return fmt.Errorf("tell the keeper: %w", err)
 	}
@@ -120,7 +122,7 @@ func (w *worker) listen(kept map[string]int) (*net.UnixListener, error) {
 }
 
 func (w *worker) start(kept map[string]int) (err error) {
-	o, _, err := w.flags.viewOptions(w.mountpoint)
+	o, policyOption, err := w.flags.viewOptions(w.mountpoint)
 	if err != nil {
 		return err
 	}
@@ -130,8 +132,7 @@ func (w *worker) start(kept map[string]int) (err error) {
 		Keeper:  w.keeper,
 		Kept:    kept,
 		NewGuard: func(host guard.Host) (guard.Checker, error) {
-			w.guard, err = guard.New(guard.Config{Host: host, Log: w.log, ViewRoot: w.mountpoint})
-			return w.guard, err
+			return w.newGuard(host, policyOption, len(kept) > 0)
 		},
 	})
 	return err
@@ -146,6 +147,9 @@ func (w *worker) control(l *net.UnixListener) {
 		FS:         w.session.FS,
 		Guard:      w.guard,
 		Warnings:   w.warnings,
+		Policy:     w.policy,
+		Host:       w.policy.host,
+		Tree:       w.session.Tree,
 	}
 	if err := s.Serve(l); err != nil {
 		w.log.Error("the control socket has failed", "error", err)
@@ -158,7 +162,7 @@ func (w *worker) warnings() []string {
 	if w.orphaned.Load() {
 		list = append(list, "the keeper is gone: the view would not survive the death of its daemon")
 	}
-	return list
+	return append(list, w.evidenceWarnings()...)
 }
 
 // watchKeeper notices when the keeper dies. The worker goes on serving.
@@ -176,7 +180,7 @@ func (w *worker) watchKeeper() {
 func (w *worker) signals() {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
-	signal.Ignore(os.Interrupt, syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
 	for range c {
 		if err := w.session.End(); err != nil {
 			w.log.Warn("asked to end, but the view is in use; it stays", "error", err)

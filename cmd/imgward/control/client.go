@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,8 +31,26 @@ func Dial(mountpoint string) *Client {
 
 // Get asks, and calls each with every line of the answer, until it ends. The error of each ends it.
 func (c *Client) Get(ctx context.Context, endpoint string, query url.Values, each func(line []byte) error) error {
+	return c.do(ctx, http.MethodGet, endpoint, query, nil, each)
+}
+
+// Post has something changed; body is sent as JSON. Otherwise it is as Get.
+func (c *Client) Post(ctx context.Context, endpoint string, body any, each func(line []byte) error) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, http.MethodPost, endpoint, nil, bytes.NewReader(text), each)
+}
+
+// Delete has something ended.
+func (c *Client) Delete(ctx context.Context, endpoint string) error {
+	return c.do(ctx, http.MethodDelete, endpoint, nil, nil, func([]byte) error { return nil })
+}
+
+func (c *Client) do(ctx context.Context, method, endpoint string, query url.Values, body io.Reader, each func([]byte) error) error {
 	u := url.URL{Scheme: "http", Host: "imgward", Path: "/v1/" + endpoint, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,14 @@ type Server struct {
 	Guard                        *guard.Guard
 	// Warnings adds what the daemon itself has to say.
 	Warnings func() []string
+	Policy   PolicyFile
+	// Host and Tree are the guard's way to files, and the backing tree's root; for trying a policy.
+	Host guard.Host
+	Tree *os.File
+	// Upgrade lets another program take over.
+	Upgrade func(ctx context.Context, binary string) error
+	// Metrics answers /metrics.
+	Metrics http.Handler
 }
 
 // Listen makes the control socket, 0600 in a 0700 directory.
@@ -45,6 +53,8 @@ func (s *Server) Serve(l *net.UnixListener) error {
 	mux.HandleFunc("GET /v1/check", s.check)
 	mux.HandleFunc("GET /v1/holders", s.holders)
 	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("POST /v1/upgrade", s.upgrade)
+	s.govern(mux)
 	srv := &http.Server{Handler: onlyRoot(mux), ReadHeaderTimeout: 10 * time.Second, ConnContext: withPeer}
 	err := srv.Serve(l)
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
@@ -106,8 +116,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		Generation: st.Generation, Takeovers: st.Generation - 1,
 		Mounted: st.Mounted, Serving: st.Serving, LastPause: st.LastPause.Seconds(), Refusals: st.Refusals,
 		Nodes: st.Nodes, Handles: st.Handles, Descriptors: st.Descriptors,
-		OpenPassed: st.Passed, OpenDaemon: st.Daemon, Warnings: s.Warnings(),
+		OpenPassed: st.Passed, OpenDaemon: st.Daemon, Policy: s.Guard.Policy().Source, Warnings: s.Warnings(),
 	})
+	s.exceptions(w, r)
 	for _, img := range s.FS.Images(r.Context()) {
 		write(w, Image{Type: "image", Path: img.Path, Uses: img.Uses})
 	}

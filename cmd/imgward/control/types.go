@@ -29,6 +29,8 @@ type View struct {
 	Descriptors int64     `json:"descriptors"`
 	OpenPassed  int       `json:"open_passthrough"`
 	OpenDaemon  int       `json:"open_daemon"`
+	// Policy is where the policy in force comes from: a file, or "preset default".
+	Policy string `json:"policy"`
 	// Warnings are what an operator should know: status files that cannot be parsed, a lost keeper.
 	Warnings []string `json:"warnings,omitempty"`
 }
