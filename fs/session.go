@@ -202,6 +202,9 @@ func raiseFileLimit(log *slog.Logger) uint64 {
 	return want.Cur
 }
 
+// State is the memory that a successor will read.
+func (s *Session) State() *os.File { return s.FS.region.File() }
+
 // End unmounts the view, if nobody holds files through it. EBUSY: somebody does. The mount is told by its device, not by
 // its path alone: what stands there by now may be a successor's.
 func (s *Session) End() error {

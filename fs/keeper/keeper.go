@@ -33,9 +33,13 @@ type Keeper struct {
 	conn     int
 	names    []string // in the order of arrival
 	files    map[string]*os.File
-	ready    bool // a worker has served
-	served   bool // the present worker has served
+	ready    bool     // a worker has served
+	served   bool     // the present worker has served
+	leaving  bool     // the present worker ends to make room for the next
+	good     *os.File // the program of the last worker that served
+	fallback bool     // the next worker is to be that one
 	stopping bool
+	pid      int // of the present worker
 }
 
 // How long to wait before the next worker: not at all after one that served, however briefly; longer and longer after
@@ -70,8 +74,7 @@ func (k *Keeper) Run() error {
 		case !k.ready:
 			return errors.Join(ErrNeverReady, err)
 		}
-		k.Log.Warn("the worker died; starting its successor", "status", fmt.Sprint(err), "after", died.Sub(began))
-		k.stopping = false
+		k.next(err, died.Sub(began))
 		if k.served {
 			pause = 0
 			continue
@@ -79,6 +82,23 @@ func (k *Keeper) Run() error {
 		time.Sleep(pause)
 		pause = min(max(2*pause, pauseMin), pauseMax)
 	}
+}
+
+// next makes ready for another worker.
+func (k *Keeper) next(err error, lived time.Duration) {
+	switch {
+	case k.leaving && k.served:
+		k.Log.Info("the worker has handed over", "after", lived, "to", k.Binary)
+	case !k.served && k.good != nil && !k.fallback:
+		k.Log.Error("the program does not serve; going back to the one that did", "program", k.Binary, "status", fmt.Sprint(err))
+		k.fallback = true
+	case !k.served:
+		k.Log.Error("no worker can serve; trying again", "program", k.Binary, "status", fmt.Sprint(err))
+		k.fallback = false
+	default:
+		k.Log.Warn("the worker died; starting its successor", "status", fmt.Sprint(err), "after", lived)
+	}
+	k.stopping, k.leaving = false, false
 }
 
 func (k *Keeper) listen() error {
@@ -101,7 +121,7 @@ func (k *Keeper) listen() error {
 
 // generation runs one worker to its end.
 func (k *Keeper) generation(died time.Time) error {
-	cmd := exec.Command(k.Binary, k.Args...)
+	cmd := exec.Command(k.program(), k.Args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(withoutListen(os.Environ()), "NOTIFY_SOCKET="+k.Socket)
 	if len(k.names) > 0 {
@@ -119,6 +139,7 @@ func (k *Keeper) generation(died time.Time) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", k.Binary, err)
 	}
+	k.pid = cmd.Process.Pid
 	defer unix.Close(pidfd)
 	for {
 		poll := []unix.PollFd{{Fd: int32(k.conn), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
@@ -132,6 +153,26 @@ func (k *Keeper) generation(died time.Time) error {
 		}
 		k.drain()
 	}
+}
+
+// program is what to run: by path, so that it may be a newer one, or the very file that served before.
+func (k *Keeper) program() string {
+	if k.fallback && k.good != nil {
+		return "/proc/self/fd/" + strconv.Itoa(int(k.good.Fd()))
+	}
+	return k.Binary
+}
+
+// remember holds on to the file of a worker that serves: its path may lead to another tomorrow, that does not.
+func (k *Keeper) remember() {
+	f, err := os.Open("/proc/" + strconv.Itoa(k.pid) + "/exe")
+	if err != nil {
+		return
+	}
+	if k.good != nil {
+		k.good.Close()
+	}
+	k.good = f
 }
 
 func withoutListen(env []string) []string {
@@ -195,6 +236,7 @@ func (k *Keeper) handle(msg string, fds []int) {
 	closeAll(fds)
 	if vars["READY"] == "1" {
 		k.served = true
+		k.remember()
 		if !k.ready {
 			k.ready = true
 			k.Ready()
@@ -203,13 +245,26 @@ func (k *Keeper) handle(msg string, fds []int) {
 	if vars["STOPPING"] == "1" {
 		k.stopping = true
 	}
-	if binary := vars[upgradeVar]; binary != "" {
-		k.Binary = binary
+	if vars[leavingVar] == "1" {
+		k.leaving = true
+	}
+	if binary := vars[binaryVar]; binary != "" {
+		k.Binary, k.fallback = binary, false
 	}
 }
 
-// upgradeVar is a message of our own: the next worker is to be this program.
-const upgradeVar = "X_IMGWARD_BINARY"
+// Messages of our own, which systemd ignores: the worker ends so that a successor can start, and the successor is to be
+// this program.
+const (
+	leavingVar = "X_IMGWARD_LEAVING"
+	binaryVar  = "X_IMGWARD_BINARY"
+)
+
+// Leave tells the keeper that the worker is about to end, and that its successor is to be another program (empty: the
+// same).
+func (c *Client) Leave(binary string) error {
+	return c.Notify(leavingVar+"=1", binaryVar+"="+binary)
+}
 
 func (k *Keeper) keep(name string, fd int) {
 	k.drop(name)
