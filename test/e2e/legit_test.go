@@ -8,65 +8,69 @@ import (
 	"imgward/test/harness"
 )
 
-// legitMatrix is what a view must not hinder, on running and on idle images. Each entry must pass natively as well.
-var legitMatrix = []struct {
+// legit is something that a view must not hinder, on running or idle images. It must pass natively as well.
+type legit struct {
 	name string
 	run  func(*testing.T, *harness.Host)
-}{
-	{"start, shutdown", startShutdown},
-	{"reboot", reboot},
-	{"reset", reset},
-	{"destroy while writing", destroyWriting},
-	{"suspend, resume", suspendResume},
-	{"managedsave, start", managedSave},
-	{"save, restore", saveRestore},
+	// data: it moves enough of it to be worth a second run, with everything going through the daemon.
+	data bool
+}
 
-	{"hot-plug, unplug raw", func(t *testing.T, h *harness.Host) { hotplug(t, h, "raw") }},
-	{"hot-plug, unplug qcow2", func(t *testing.T, h *harness.Host) { hotplug(t, h, "qcow2") }},
-	{"attach, detach while off", attachOff},
-	{"media change", mediaChange},
+var legitMatrix = []legit{
+	{"start, shutdown", startShutdown, false},
+	{"reboot", reboot, false},
+	{"reset", reset, false},
+	{"destroy while writing", destroyWriting, true},
+	{"suspend, resume", suspendResume, false},
+	{"managedsave, start", managedSave, true},
+	{"save, restore", saveRestore, false},
 
-	{"internal snapshot, revert, delete", internalSnapshot},
-	{"internal snapshot while off", internalSnapshotOff},
-	{"external snapshot --disk-only", externalSnapshot},
-	{"external snapshot --reuse-external", reuseExternal},
-	{"external snapshot with memory", memorySnapshot},
-	{"delete external snapshot", deleteExternal},
+	{"hot-plug, unplug raw", func(t *testing.T, h *harness.Host) { hotplug(t, h, "raw") }, false},
+	{"hot-plug, unplug qcow2", func(t *testing.T, h *harness.Host) { hotplug(t, h, "qcow2") }, true},
+	{"attach, detach while off", attachOff, false},
+	{"media change", mediaChange, false},
 
-	{"blockcommit", func(t *testing.T, h *harness.Host) { commitMiddle(t, h) }},
-	{"blockcommit --delete", func(t *testing.T, h *harness.Host) { commitMiddle(t, h, "--delete") }},
-	{"blockcommit --active --pivot", func(t *testing.T, h *harness.Host) { commitActive(t, h) }},
-	{"blockcommit --active --pivot --delete", func(t *testing.T, h *harness.Host) { commitActive(t, h, "--delete") }},
-	{"blockcommit --active, abort", commitAbort},
-	{"blockpull", func(t *testing.T, h *harness.Host) { pull(t, h, "") }},
-	{"blockpull --base", func(t *testing.T, h *harness.Host) { pull(t, h, "base.qcow2") }},
-	{"blockcopy --pivot", copyPivot},
-	{"blockcopy, abort", copyAbort},
-	{"blockcopy --finish --reuse-external", copyReuse},
-	{"blockresize", blockResize},
-	{"backup-begin push", backupPush},
-	{"backup-begin pull", backupPull},
-	{"checkpoint, incremental backup", backupIncremental},
-	{"discard", discard},
-	{"cache and io modes", cacheModes},
+	{"internal snapshot, revert, delete", internalSnapshot, true},
+	{"internal snapshot while off", internalSnapshotOff, false},
+	{"external snapshot --disk-only", externalSnapshot, true},
+	{"external snapshot --reuse-external", reuseExternal, false},
+	{"external snapshot with memory", memorySnapshot, false},
+	{"delete external snapshot", deleteExternal, false},
 
-	{"volumes", volumes},
-	{"vol-clone, vol-create-from", volumeClone},
-	{"vol-upload, vol-download", volumeUpload},
-	{"vol-wipe, vol-resize, vol-delete", volumeWipe},
-	{"pool-refresh beside a guest", poolRefresh},
-	{"undefine --remove-all-storage", removeAllStorage},
+	{"blockcommit", func(t *testing.T, h *harness.Host) { commitMiddle(t, h) }, false},
+	{"blockcommit --delete", func(t *testing.T, h *harness.Host) { commitMiddle(t, h, "--delete") }, false},
+	{"blockcommit --active --pivot", func(t *testing.T, h *harness.Host) { commitActive(t, h) }, false},
+	{"blockcommit --active --pivot --delete", func(t *testing.T, h *harness.Host) { commitActive(t, h, "--delete") }, true},
+	{"blockcommit --active, abort", commitAbort, false},
+	{"blockpull", func(t *testing.T, h *harness.Host) { pull(t, h, "") }, true},
+	{"blockpull --base", func(t *testing.T, h *harness.Host) { pull(t, h, "base.qcow2") }, false},
+	{"blockcopy --pivot", copyPivot, true},
+	{"blockcopy, abort", copyAbort, false},
+	{"blockcopy --finish --reuse-external", copyReuse, false},
+	{"blockresize", blockResize, false},
+	{"backup-begin push", backupPush, false},
+	{"backup-begin pull", backupPull, true},
+	{"checkpoint, incremental backup", backupIncremental, false},
+	{"discard", discard, true},
+	{"cache and io modes", cacheModes, true},
 
-	{"readers of a running disk", readers},
-	{"qemu-img on idle images", qemuImgIdle},
-	{"file commands on idle images", idleCommands},
-	{"chown, chmod, touch, setfattr, setfacl of a running disk", relabel},
-	{"dynamic ownership", dynamicOwnership},
-	{"shareable disk", shareable},
-	{"one disk, two domains", lockedOut},
-	{"shared backing file", sharedBacking},
-	{"transient disk", transient},
-	{"qemu-nbd and qemu-storage-daemon", otherVMMs},
+	{"volumes", volumes, false},
+	{"vol-clone, vol-create-from", volumeClone, true},
+	{"vol-upload, vol-download", volumeUpload, true},
+	{"vol-wipe, vol-resize, vol-delete", volumeWipe, false},
+	{"pool-refresh beside a guest", poolRefresh, false},
+	{"undefine --remove-all-storage", removeAllStorage, false},
+
+	{"readers of a running disk", readers, true},
+	{"qemu-img on idle images", qemuImgIdle, true},
+	{"file commands on idle images", idleCommands, true},
+	{"chown, chmod, touch, setfattr, setfacl of a running disk", relabel, false},
+	{"dynamic ownership", dynamicOwnership, false},
+	{"shareable disk", shareable, true},
+	{"one disk, two domains", lockedOut, true},
+	{"shared backing file", sharedBacking, false},
+	{"transient disk", transient, false},
+	{"qemu-nbd and qemu-storage-daemon", otherVMMs, true},
 }
 
 func TestLegit(t *testing.T) {
@@ -77,7 +81,7 @@ func TestLegit(t *testing.T) {
 	}
 }
 
-// TestLegitWithoutPassthrough is the same with all data going through the daemon.
+// TestLegitWithoutPassthrough repeats what moves data, all of which then goes through the daemon.
 func TestLegitWithoutPassthrough(t *testing.T) {
 	if harness.Native() {
 		return // there is only one mode
@@ -85,7 +89,9 @@ func TestLegitWithoutPassthrough(t *testing.T) {
 	h := harness.New(t)
 	v := h.Mount(t, "-o", "nopassthrough")
 	for _, c := range legitMatrix {
-		t.Run(c.name, func(t *testing.T) { runLegit(t, h, v, c.run) })
+		if c.data {
+			t.Run(c.name, func(t *testing.T) { runLegit(t, h, v, c.run) })
+		}
 	}
 }
 
