@@ -1,0 +1,95 @@
+package guard
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+)
+
+// fleet is a host with many running domains, each with a status file of 20 KB and two images.
+func fleet(b *testing.B, n int) (h *host, last string) {
+	b.Helper()
+	h = newHost(b)
+	padding := append(bytes.Repeat([]byte("<flag name='x'/>\n"), 1150), "</qemuCaps>"...)
+	vmm := h.run("vmm")
+	for i := range n {
+		images := []string{h.image(fmt.Sprintf("pool/vm%d-disk1.img", i)), h.image(fmt.Sprintf("pool/vm%d-disk2.img", i))}
+		text := statusFile(fmt.Sprintf("vm%d", i), vmm.PID, images...)
+		text = bytes.Replace(text, []byte("><domain"), append([]byte("><qemuCaps>"), append(padding, "<domain"...)...), 1)
+		h.must(os.MkdirAll(h.status, 0o755))
+		h.must(os.WriteFile(filepath.Join(h.status, fmt.Sprintf("vm%d.xml", i)), text, 0o600))
+		last = images[1]
+	}
+	return h, last
+}
+
+// BenchmarkDecision is what a destroyer's request costs on a host with many domains: while nothing changes, and when a
+// status file was written just before it.
+func BenchmarkDecision(b *testing.B) {
+	for _, n := range []int{10, 1000, 10000} {
+		h, used := fleet(b, n)
+		idle := h.image("idle.img")
+		before := heap()
+		began := time.Now()
+		g := h.guard()
+		h.must(g.domains.locked(background, func() {}))
+		load := time.Since(began)
+		kept := heap() - before
+		name := func(what string) string { return fmt.Sprintf("%d/%s", n, what) }
+		b.Run(name("load"), func(b *testing.B) {
+			b.ReportMetric(float64(load.Milliseconds()), "ms")
+			b.ReportMetric(float64(kept)/(1<<20), "MiB-heap")
+			b.ReportMetric(0, "ns/op")
+		})
+		settle()
+		outsider := h.run("outsider")
+		refused, allowed := h.request(OpTruncate, used, outsider), h.request(OpTruncate, idle, outsider)
+		b.Run(name("refused"), func(b *testing.B) {
+			percentiles(b, func() { ask(b, g, refused, false) }, func() {})
+		})
+		b.Run(name("allowed"), func(b *testing.B) {
+			percentiles(b, func() { ask(b, g, allowed, true) }, func() {})
+		})
+		b.Run(name("changed"), func(b *testing.B) {
+			percentiles(b, func() { ask(b, g, refused, false) }, func() { h.domain("another", os.Getpid(), idle+"x") })
+		})
+		g.Close()
+	}
+}
+
+// settle lets the directories' stamps become trustworthy.
+func settle() { time.Sleep(100 * time.Millisecond) }
+
+func ask(b *testing.B, g *Guard, r *Request, want bool) {
+	if v := g.Check(background, r); v.Allowed != want {
+		b.Fatalf("allowed %v: %s", v.Allowed, v.Reason)
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// percentiles measures f, with before done before each, and not measured.
+func percentiles(b *testing.B, f, before func()) {
+	var took []time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		before()
+		b.StartTimer()
+		began := time.Now()
+		f()
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs-p50")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
+}
