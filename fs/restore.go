@@ -69,6 +69,9 @@ func openMounts(c *Config, tree *os.File) (*mounts, error) {
 	}
 }
 
+// restoreChunk is how many nodes are allocated at a time: the kernel waits.
+const restoreChunk = 512
+
 func (fs *FS) restoreNodes(m *mounts) {
 	var lim unix.Rlimit
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
@@ -77,16 +80,24 @@ func (fs *FS) restoreNodes(m *mounts) {
 			fs.unregister(n)
 		}
 	}}
+	count := int(fs.region.NodesHigh())
 	for i := range t.shards {
-		t.shards[i].byKey = map[guard.ID]*node{}
+		t.shards[i].byKey = make(map[guard.ID]*node, count/shardCount)
 	}
+	t.bySlot = make([]*node, count)
 	fs.nodes = t
+	var chunk []node
 	t.records = state.NewNodes(fs.region, func(slot uint32, rec *state.Node) {
-		n := &node{id: rec.ID, key: guard.ID{Dev: rec.Dev, Ino: rec.Ino}, slot: slot, mode: rec.Mode, lookups: rec.Lookups,
-			backing: rec.Backing, inherited: true}
+		if len(chunk) == 0 {
+			chunk = make([]node, restoreChunk)
+		}
+		n := &chunk[0]
+		chunk = chunk[1:]
+		n.id, n.key, n.slot, n.mode = rec.ID, guard.ID{Dev: rec.Dev, Ino: rec.Ino}, slot, rec.Mode
+		n.lookups, n.backing, n.inherited = rec.Lookups, rec.Backing, true
 		n.fd.Store(noFd)
 		t.shard(n.key).byKey[n.key] = n
-		t.set(slot, n)
+		t.bySlot[slot] = n
 	})
 }
 

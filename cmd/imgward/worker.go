@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -44,13 +45,19 @@ type worker struct {
 	session    *viewfs.Session
 	keeperPID  int
 	orphaned   atomic.Bool
+	leave      chan struct{} // closed when the worker is to make room for a successor
+	leaveOnce  sync.Once
 	policy     *policyFile
 }
+
+// gcPercent has garbage collected early: there is little of it, and a daemon for the hosts of many VMs should be small.
+const gcPercent = 30
 
 // keptControl is the listening control socket: questions wait there while no worker serves.
 const keptControl = "control"
 
 func runWorker(f *mountFlags, mountpoint string) error {
+	debug.SetGCPercent(gcPercent)
 	kept, err := keeper.Kept()
 	if err != nil {
 		return err
@@ -63,7 +70,7 @@ func runWorker(f *mountFlags, mountpoint string) error {
 	if err != nil {
 		return err
 	}
-	w := &worker{mountpoint: mountpoint, flags: f, log: log, keeper: client, keeperPID: os.Getppid()}
+	w := &worker{mountpoint: mountpoint, flags: f, log: log, keeper: client, keeperPID: os.Getppid(), leave: make(chan struct{})}
 	listener, err := w.listen(kept)
 	if err != nil {
 		return err
@@ -82,8 +89,17 @@ func runWorker(f *mountFlags, mountpoint string) error {
 	if !f.foreground {
 		detach(log, logFile)
 	}
-	w.session.Serve(diedAt())
-	return errors.Join(w.keeper.Notify("STOPPING=1"), listener.Close())
+	ended := make(chan struct{})
+	go func() {
+		w.session.Serve(diedAt())
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return w.keeper.Notify("STOPPING=1")
+	case <-w.leave:
+		return errQuiet // what is in flight the kernel sends again to the successor
+	}
 }
 
 func diedAt() time.Time {
@@ -147,9 +163,11 @@ func (w *worker) control(l *net.UnixListener) {
 		FS:         w.session.FS,
 		Guard:      w.guard,
 		Warnings:   w.warnings,
+		Upgrade:    w.upgrade,
 		Policy:     w.policy,
 		Host:       w.policy.host,
 		Tree:       w.session.Tree,
+		Metrics:    w.metrics(),
 	}
 	if err := s.Serve(l); err != nil {
 		w.log.Error("the control socket has failed", "error", err)
@@ -182,8 +200,17 @@ func (w *worker) signals() {
 	signal.Notify(c, syscall.SIGTERM)
 	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
 	for range c {
-		if err := w.session.End(); err != nil {
-			w.log.Warn("asked to end, but the view is in use; it stays", "error", err)
+		err := w.session.End()
+		if err == nil {
+			continue // Serve returns
 		}
+		if w.flags.foreground {
+			// systemd keeps: it asks for a restart, or ends the unit and will kill anyway. What is open stays open for
+			// as long as it holds the descriptors.
+			w.log.Info("asked to end; the view is in use, and left to a successor", "error", err)
+			w.makeRoom("")
+			return
+		}
+		w.log.Warn("asked to end, but the view is in use; it stays", "error", err)
 	}
 }

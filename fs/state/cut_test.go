@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,7 +30,14 @@ func (w *world) clone() *world {
 func recoverFrom(mem []byte) *world {
 	r := &Region{mem: mem}
 	w := newWorld()
-	NewNodes(r, func(slot uint32, n *Node) { w.Nodes[slot] = *n })
+	NewNodes(r, func(slot uint32, n *Node) {
+		w.Nodes[slot] = *n
+		if n.Handle.Bytes != nil {
+			copied := w.Nodes[slot]
+			copied.Handle.Bytes = slices.Clone(n.Handle.Bytes)
+			w.Nodes[slot] = copied
+		}
+	})
 	NewHandles(r, func(slot uint32, h *Handle) { w.Handles[slot] = *h })
 	NewLocks(r, func(slot uint32, l *Lock) { w.Locks[slot] = *l })
 	return w

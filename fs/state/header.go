@@ -62,6 +62,9 @@ func (r *Region) CountRefusal() { r.add(hRefusals, 1) }
 // Refusals since the mount, by all workers.
 func (r *Region) Refusals() uint64 { return r.load(hRefusals) }
 
+// NodesHigh is one more than the highest node slot that was ever used.
+func (r *Region) NodesHigh() uint64 { return min(r.load(hNodesHigh), maxNodes) }
+
 // RaiseBackingID remembers the highest backing id that the kernel gave out, so that a successor can find ids that were
 // registered but never recorded (the kernel hands them out in rising order).
 func (r *Region) RaiseBackingID(id int32) {

@@ -48,7 +48,8 @@ type Nodes struct {
 	names names
 }
 
-// NewNodes opens the node table. visit is called for each node that the predecessor left.
+// NewNodes opens the node table. visit is called for each node that the predecessor left; what it is given is overwritten
+// by the next.
 func NewNodes(r *Region, visit func(slot uint32, n *Node)) *Nodes {
 	t := &Nodes{
 		r:     r,
@@ -56,15 +57,18 @@ func NewNodes(r *Region, visit func(slot uint32, n *Node)) *Nodes {
 		names: names{r: r, slots: slots{r: r, highAt: hNamesHigh, max: maxNames}},
 	}
 	used := map[uint32]bool{}
+	// A hundred thousand nodes are read while nobody serves: nothing is allocated for each.
+	var n Node
+	var handle [MaxHandle]byte
 	t.slots.scan(func(slot uint32) bool {
-		n, name, ok := t.read(slot)
+		name, ok := t.read(slot, &n, &handle)
 		if !ok {
 			return false
 		}
 		if name != 0 {
 			used[name-1] = true
 		}
-		visit(slot, n)
+		visit(slot, &n)
 		return true
 	})
 	t.names.slots.scan(func(slot uint32) bool { return used[slot] })
@@ -126,27 +130,26 @@ func (t *Nodes) commit(off int) uint64 {
 	return commit(w[:]...)
 }
 
-// read returns the record in slot and its name slot plus one. ok is false for a record that is not whole: it was never
-// published, and no answer has named it.
-func (t *Nodes) read(slot uint32) (n *Node, name uint32, ok bool) {
+// read reads the record in slot into n, its file handle into handle, and returns its name slot plus one. ok is false
+// for a record that is not whole: it was never published, and no answer has named it.
+func (t *Nodes) read(slot uint32, n *Node, handle *[MaxHandle]byte) (name uint32, ok bool) {
 	off := nodeAt(slot)
 	if c := t.r.load(off + nCommit); c == 0 || c != t.commit(off) {
-		return nil, 0, false
+		return 0, false
 	}
 	meta := t.r.load(off + nMeta)
-	n = &Node{
+	*n = Node{
 		ID:    t.r.load(off + nID),
 		Dev:   t.r.load(off + nDev),
 		Ino:   t.r.load(off + nIno),
 		Mount: uint16(meta >> 16 & 0xff),
 		Mode:  uint32(meta>>8&0xf) << 12,
 	}
-	var handle [MaxHandle]byte
 	for i := range MaxHandle / word {
 		binary.NativeEndian.PutUint64(handle[i*word:], t.r.load(off+nHandle+i*word))
 	}
 	if length := min(meta>>24&0xff, MaxHandle); length > 0 {
-		n.Handle = FileHandle{Type: int32(meta >> 32), Bytes: append([]byte(nil), handle[:length]...)}
+		n.Handle = FileHandle{Type: int32(meta >> 32), Bytes: handle[:length]}
 	}
 	lookups, ok := unseal(off+nLookups, t.r.load(off+nLookups))
 	if !ok {
@@ -160,7 +163,7 @@ func (t *Nodes) read(slot uint32) (n *Node, name uint32, ok bool) {
 		n.Parent, n.Name = t.names.read(uint32(s - 1))
 		name = uint32(s)
 	}
-	return n, name, true
+	return name, true
 }
 
 // SetLookups records a node's lookup count.
@@ -202,6 +205,7 @@ func (t *Nodes) Remove(slot uint32) {
 
 // Read returns the record in a slot; ok is false if there is none.
 func (t *Nodes) Read(slot uint32) (n *Node, ok bool) {
-	n, _, ok = t.read(slot)
+	n = new(Node)
+	_, ok = t.read(slot, n, new([MaxHandle]byte))
 	return n, ok
 }
