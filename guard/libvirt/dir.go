@@ -22,7 +22,8 @@ type dir struct {
 	stamp   stamp
 	scanned time.Time
 	err     error // why it could not be read; nil also while it does not exist
-	noted   bool  // some file named what may be found later, such as a volume of an inactive pool
+	// noted: some file could not be read, or names what may be found later, such as a volume of an inactive pool.
+	noted bool
 }
 
 // file is one status file as it was last read.
@@ -60,7 +61,7 @@ const maxScans = 5
 //
 // Reading a directory while files are renamed in it may miss a name altogether, so a name that is missing counts as
 // gone only if a look at that very name says so, and a directory that changed meanwhile is read again.
-func (s *scanner) scan(ctx context.Context, d *dir, stale func(name string) bool, report func(name string, f *file)) error {
+func (s *scanner) scan(ctx context.Context, d *dir, stale *marks, report func(name string, f *file)) error {
 	for range maxScans {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("read %s: %w", d.path, err)
@@ -94,41 +95,53 @@ func (d *dir) clear(report func(name string, f *file)) {
 }
 
 // scanOnce compares one listing with what is known, and reads the files that differ.
-func (s *scanner) scanOnce(d *dir, stale func(string) bool, report func(string, *file)) error {
-	handle, err := os.Open(d.path)
+func (s *scanner) scanOnce(d *dir, stale *marks, report func(string, *file)) error {
+	fd, err := unix.Open(d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: d.path, Err: err}
+	}
+	defer unix.Close(fd)
+	entries, err := readdir(fd)
 	if err != nil {
 		return err
 	}
-	defer handle.Close()
-	names, err := handle.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	fd := int(handle.Fd())
-	listed := make(map[string]bool, len(names))
+	inodesTell := !stale.all && neverReusesInodes(fd)
+	listed := make(map[string]bool, len(entries))
 	var changed []string
-	for _, name := range names {
-		if !strings.HasSuffix(name, ".xml") || len(listed) == d.kind.maxFiles() {
+	for _, e := range entries {
+		if !strings.HasSuffix(e.name, ".xml") || len(listed) == d.kind.maxFiles() {
 			continue
 		}
-		listed[name] = true
-		if old := d.files[name]; old == nil || stale(name) || len(old.notes) > 0 || !unchanged(fd, name, old) {
-			changed = append(changed, name)
+		listed[e.name] = true
+		old := d.files[e.name]
+		switch {
+		case old == nil || len(old.notes) > 0 || stale.has(d, e.name):
+		case inodesTell && old.err == nil && old.stamp.ino == e.ino:
+			continue
+		case (!inodesTell || old.err != nil) && unchanged(fd, e.name, old):
+			continue
 		}
+		changed = append(changed, e.name)
 	}
-	for name := range d.files {
+	changed = append(changed, d.missing(fd, listed, report)...)
+	s.loadAll(d, fd, changed, report)
+	return nil
+}
+
+// missing drops the files that are not listed any more, and returns those that were only overlooked and have changed.
+func (d *dir) missing(fd int, listed map[string]bool, report func(string, *file)) (changed []string) {
+	for name, old := range d.files {
 		if listed[name] {
 			continue
 		}
 		if _, err := statAt(fd, name); errors.Is(err, unix.ENOENT) {
 			delete(d.files, name)
 			report(name, nil)
-		} else if !unchanged(fd, name, d.files[name]) {
+		} else if !unchanged(fd, name, old) {
 			changed = append(changed, name)
 		}
 	}
-	s.loadAll(d, fd, changed, report)
-	return nil
+	return changed
 }
 
 func unchanged(dirfd int, name string, old *file) bool {
@@ -166,7 +179,7 @@ func (s *scanner) loadAll(d *dir, dirfd int, names []string, report func(string,
 	}
 	d.noted = false
 	for _, f := range d.files {
-		d.noted = d.noted || len(f.notes) > 0
+		d.noted = d.noted || len(f.notes) > 0 || f.err != nil
 	}
 }
 

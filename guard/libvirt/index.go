@@ -51,6 +51,8 @@ func (m *marks) add(path string) {
 	m.files[path], m.dirs[filepath.Dir(path)] = true, true
 }
 
+func (m *marks) has(d *dir, name string) bool { return m.dirs[d.path] && m.files[d.file(name)] }
+
 // Change is one status file that came, changed, or went.
 type Change struct {
 	Path   string  // of the status file; the key of its domain
@@ -92,8 +94,7 @@ func (x *Index) Refresh(ctx context.Context) ([]Change, error) {
 			continue
 		}
 		hadErr := d.err != nil
-		err := x.scan.scan(ctx, d, func(name string) bool { return stale.files[d.file(name)] },
-			func(name string, f *file) { changes = append(changes, d.change(name, f)) })
+		err := x.scan.scan(ctx, d, &stale, func(name string, f *file) { changes = append(changes, d.change(name, f)) })
 		if c, ok := x.blindness(d, hadErr); ok {
 			changes = append(changes, c)
 		}

@@ -198,6 +198,57 @@ func TestIndexUnreadable(t *testing.T) {
 	}
 }
 
+// What makes a file readable again does not always show in its directory.
+func TestIndexReadableAgain(t *testing.T) {
+	r := newRun(t, false)
+	r.mkdir()
+	path := filepath.Join(r.dir, "a.xml")
+	r.must(os.WriteFile(path, []byte("<half"), 0o600))
+	r.expect("a blind")
+	r.settle()
+	r.must(os.WriteFile(path, []byte(statusText("a", "/1")), 0o600))
+	r.expect("a /1")
+}
+
+func TestReaddir(t *testing.T) {
+	dir := t.TempDir()
+	want := map[string]uint64{}
+	for i := range 3000 { // more than one buffer
+		name := fmt.Sprintf("%d-%s", i, strings.Repeat("x", i%200))
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		st, err := stampPath(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[name] = st.ino
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	entries, err := readdir(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]uint64{}
+	for _, e := range entries {
+		if e.name != "." && e.name != ".." {
+			got[e.name] = e.ino
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func FuzzAppendEntries(f *testing.F) {
+	f.Add([]byte("12345678abcdefgh\x18\x00\x08name\x00"))
+	f.Fuzz(func(t *testing.T, records []byte) { appendEntries(nil, records) })
+}
+
 func TestIndexUnreadableDirectory(t *testing.T) {
 	r := newRun(t, false)
 	r.must(os.MkdirAll(filepath.Dir(r.dir), 0o755))
