@@ -42,6 +42,7 @@ type Session struct {
 	log  *slog.Logger
 
 	mountpoint string
+	device     int // the FUSE connection; the server's descriptor
 }
 
 // Start mounts a view, or takes over one whose worker has gone. When it returns, the view can be used as soon as Serve
@@ -150,7 +151,7 @@ func (s *Session) connect(c *Config, dev *os.File, init []byte, answered func([]
 	if err := unix.Dup3(int(dev.Fd()), pair[1], unix.O_CLOEXEC); err != nil {
 		return fmt.Errorf("put the FUSE connection in place: %w", err)
 	}
-	s.srv = srv
+	s.srv, s.device = srv, pair[1]
 	return answered(answer[:n])
 }
 

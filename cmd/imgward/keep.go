@@ -16,24 +16,27 @@ import (
 // newKeeper is the daemon's parent half: it holds descriptors and starts workers (imgward/fs/keeper).
 func newKeeper() *cobra.Command {
 	var f mountFlags
+	var adopt int
 	c := &cobra.Command{
 		Use:    "keeper DIR",
 		Hidden: true,
 		Args:   exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			unix.CloseOnExec(starterFd)
-			return runKeeper(&f, args[0], os.NewFile(starterFd, "starter"))
+			return runKeeper(&f, args[0], os.NewFile(starterFd, "starter"), adopt)
 		},
 	}
 	f.define(c)
+	c.Flags().IntVar(&adopt, "adopt", 0, "watch the worker with this `PID`, which has lost its keeper")
 	return c
 }
 
 // starterFd is the pipe to `imgward mount`, which waits for it.
 const starterFd = 3
 
-// runKeeper keeps a view until it ends. starter is told when it serves; nil in the foreground.
-func runKeeper(f *mountFlags, mountpoint string, starter *os.File) error {
+// runKeeper keeps a view until it ends. starter is told when it serves; nil in the foreground. adopt is the pid of a
+// worker that serves already, or 0.
+func runKeeper(f *mountFlags, mountpoint string, starter *os.File, adopt int) error {
 	lock, err := control.MakeDir(mountpoint)
 	if err != nil {
 		return err
@@ -53,6 +56,7 @@ func runKeeper(f *mountFlags, mountpoint string, starter *os.File) error {
 		Binary: binary,
 		Args:   append([]string{"worker"}, f.args(mountpoint)...),
 		Socket: filepath.Join(control.Dir(mountpoint), "notify.sock"),
+		Adopt:  adopt,
 		Ready: func() {
 			if starter == nil {
 				fmt.Fprintf(os.Stderr, "imgward: %s is protected\n", mountpoint)

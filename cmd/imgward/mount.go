@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"imgward/cmd/imgward/metrics"
 	viewfs "imgward/fs"
 )
 
@@ -32,8 +33,9 @@ func newMount() *cobra.Command {
 in the background. With --backing, DIR shows another directory instead.
 
 OPTIONS are separated by commas: nopassthrough (do not let the kernel pass
-reads and writes through), policy=FILE, and mount(8)'s own (ro, nosuid, …);
-by default the view has the mount flags of what it shows.
+reads and writes through), policy=FILE, metrics=127.0.0.1:PORT (Prometheus
+metrics for local scrapers), and mount(8)'s own (ro, nosuid, …); by default
+the view has the mount flags of what it shows.
 ` + exitHelp,
 		Example: `  imgward mount /var/lib/libvirt/images
   imgward mount --backing /srv/images /mnt/images
@@ -72,6 +74,10 @@ func (f *mountFlags) viewOptions(mountpoint string) (o viewfs.Options, policy st
 			o.Passthrough = false
 		case name == "policy":
 			policy = value
+		case name == "metrics":
+			if err := metrics.CheckAddress(value); err != nil {
+				return o, "", usageError{err}
+			}
 		case viewfs.KnownFlag(name):
 			o.Flags = append(o.Flags, name)
 		case name == "defaults" || name == "auto" || name == "noauto" || name == "nofail" || name == "_netdev" ||
@@ -111,7 +117,7 @@ func (f *mountFlags) run(dir string) error {
 		return runWorker(f, mountpoint) // systemd keeps
 	}
 	if f.foreground {
-		return runKeeper(f, mountpoint, nil)
+		return runKeeper(f, mountpoint, nil, 0)
 	}
 	return f.daemonise(mountpoint)
 }

@@ -43,7 +43,8 @@ type worker struct {
 	keeper     *keeper.Client
 	guard      *guard.Guard
 	session    *viewfs.Session
-	keeperPID  int
+	keeperPID  atomic.Int64
+	listener   *net.UnixListener
 	orphaned   atomic.Bool
 	leave      chan struct{} // closed when the worker is to make room for a successor
 	leaveOnce  sync.Once
@@ -70,16 +71,16 @@ func runWorker(f *mountFlags, mountpoint string) error {
 	if err != nil {
 		return err
 	}
-	w := &worker{mountpoint: mountpoint, flags: f, log: log, keeper: client, keeperPID: os.Getppid(), leave: make(chan struct{})}
-	listener, err := w.listen(kept)
-	if err != nil {
+	w := &worker{mountpoint: mountpoint, flags: f, log: log, keeper: client, leave: make(chan struct{})}
+	w.keeperPID.Store(keeperOf())
+	if w.listener, err = w.listen(kept); err != nil {
 		return err
 	}
 	if err := w.start(kept); err != nil {
 		return err
 	}
 	defer w.guard.Close()
-	go w.control(listener)
+	go w.control(w.listener)
 	go w.signals()
 	go w.watchKeeper()
 	go w.followPolicy()
@@ -125,17 +126,25 @@ func (w *worker) listen(kept map[string]int) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the control socket: %w", err)
 	}
-	// Not through l.File(): that would make the socket blocking, and its Close would wait for a connection.
-	raw, err := l.SyscallConn()
+	w.listener = l
+	return l, w.keepControl()
+}
+
+// keepControl gives the keeper the control socket. Not through File(): that would make the socket blocking.
+func (w *worker) keepControl() error {
+	raw, err := w.listener.SyscallConn()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var keepErr error
 	if err := raw.Control(func(fd uintptr) { keepErr = w.keeper.Keep(keptControl, int(fd)) }); err != nil {
-		return nil, err
+		return err
 	}
-	return l, keepErr
+	return keepErr
 }
+
+// keeperOf is the pid of the keeper that started this worker.
+func keeperOf() int64 { return int64(os.Getppid()) }
 
 func (w *worker) start(kept map[string]int) (err error) {
 	o, policyOption, err := w.flags.viewOptions(w.mountpoint)
@@ -159,7 +168,7 @@ func (w *worker) control(l *net.UnixListener) {
 		Mountpoint: w.mountpoint,
 		Backing:    w.flags.backing,
 		Version:    version,
-		KeeperPID:  w.keeperPID,
+		KeeperPID:  w.keeperPID.Load,
 		FS:         w.session.FS,
 		Guard:      w.guard,
 		Warnings:   w.warnings,
@@ -181,17 +190,6 @@ func (w *worker) warnings() []string {
 		list = append(list, "the keeper is gone: the view would not survive the death of its daemon")
 	}
 	return append(list, w.evidenceWarnings()...)
-}
-
-// watchKeeper notices when the keeper dies. The worker goes on serving.
-func (w *worker) watchKeeper() {
-	for range time.Tick(time.Second) {
-		if os.Getppid() != w.keeperPID {
-			w.orphaned.Store(true)
-			w.log.Warn("the keeper is gone; this view is no longer protected against the death of its daemon", "pid", w.keeperPID)
-			return
-		}
-	}
 }
 
 // signals: SIGTERM ends the view if nobody holds files through it, else says who does.

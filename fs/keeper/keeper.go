@@ -27,8 +27,10 @@ type Keeper struct {
 	Args   []string
 	// Socket is where the worker's messages come: a path in a directory that only root can enter.
 	Socket string
-	// Ready is called at the worker's first READY=1.
+	// Ready is called at the worker's first READY=1, or when an adopted worker can send its descriptors.
 	Ready func()
+	// Adopt is the pid of a worker that serves already and has lost its keeper; 0: start one.
+	Adopt int
 
 	conn     int
 	names    []string // in the order of arrival
@@ -65,7 +67,7 @@ func (k *Keeper) Run() error {
 	for {
 		began := time.Now()
 		k.served = false
-		err := k.generation(died)
+		err := k.run(died)
 		died = time.Now()
 		switch {
 		case k.stopping && err == nil:
@@ -73,6 +75,9 @@ func (k *Keeper) Run() error {
 			return nil
 		case !k.ready:
 			return errors.Join(ErrNeverReady, err)
+		case len(k.names) == 0:
+			// An adopted worker died before it could hand anything over. The connection went with it.
+			return errors.Join(errors.New("the worker died and left nothing to go on with"), err)
 		}
 		k.next(err, died.Sub(began))
 		if k.served {
@@ -82,6 +87,16 @@ func (k *Keeper) Run() error {
 		time.Sleep(pause)
 		pause = min(max(2*pause, pauseMin), pauseMax)
 	}
+}
+
+// run runs one worker to its end; the first may be one that runs already.
+func (k *Keeper) run(died time.Time) error {
+	if k.Adopt == 0 {
+		return k.generation(died)
+	}
+	err := k.adopted()
+	k.Adopt = 0
+	return err
 }
 
 // next makes ready for another worker.
@@ -141,15 +156,43 @@ func (k *Keeper) generation(died time.Time) error {
 	}
 	k.pid = cmd.Process.Pid
 	defer unix.Close(pidfd)
+	if err := k.watch(pidfd); err != nil {
+		return err
+	}
+	err := cmd.Wait()
+	k.drain() // what it sent before it died is in the socket still
+	return err
+}
+
+// adopted watches a worker that another keeper started, and that has outlived it.
+func (k *Keeper) adopted() error {
+	pidfd, err := unix.PidfdOpen(k.Adopt, 0)
+	if err != nil {
+		return fmt.Errorf("watch worker %d: %w", k.Adopt, err)
+	}
+	defer unix.Close(pidfd)
+	k.pid, k.ready, k.served = k.Adopt, true, true
+	k.remember()
+	k.Ready()
+	if err := k.watch(pidfd); err != nil {
+		return err
+	}
+	k.drain()
+	if !k.stopping {
+		return errors.New("its status is not known: another keeper had started it")
+	}
+	return nil
+}
+
+// watch takes in a worker's messages until it ends.
+func (k *Keeper) watch(pidfd int) error {
 	for {
 		poll := []unix.PollFd{{Fd: int32(k.conn), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
 		if _, err := unix.Poll(poll, -1); err != nil && err != unix.EINTR {
 			return fmt.Errorf("wait for the worker: %w", err)
 		}
 		if poll[1].Revents != 0 {
-			err := cmd.Wait()
-			k.drain() // what it sent before it died is in the socket still
-			return err
+			return nil
 		}
 		k.drain()
 	}

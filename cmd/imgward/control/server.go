@@ -19,7 +19,7 @@ import (
 // Server answers for one view.
 type Server struct {
 	Mountpoint, Backing, Version string
-	KeeperPID                    int
+	KeeperPID                    func() int64
 	FS                           *viewfs.FS
 	Guard                        *guard.Guard
 	// Warnings adds what the daemon itself has to say.
@@ -112,7 +112,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	st := s.FS.Stats()
 	write(w, View{
 		Type: "view", Mountpoint: s.Mountpoint, Backing: s.Backing, Version: s.Version,
-		PID: os.Getpid(), KeeperPID: s.KeeperPID, Passthrough: s.FS.Passthrough(),
+		PID: os.Getpid(), KeeperPID: int(s.KeeperPID()), Passthrough: s.FS.Passthrough(),
 		Generation: st.Generation, Takeovers: st.Generation - 1,
 		Mounted: st.Mounted, Serving: st.Serving, LastPause: st.LastPause.Seconds(), Refusals: st.Refusals,
 		Nodes: st.Nodes, Handles: st.Handles, Descriptors: st.Descriptors,

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// watchKeeper notices when our own keeper dies, and starts another, which adopts this worker. Until it has, `imgward
+// status` warns: the view would not survive the death of its worker. (systemd is not watched: if pid 1 dies the host
+// does.)
+func (w *worker) watchKeeper() {
+	for !w.flags.foreground {
+		pid := int(w.keeperPID.Load())
+		if err := awaitEnd(pid); err != nil {
+			w.log.Warn("cannot watch the keeper", "pid", pid, "error", err)
+			return
+		}
+		w.orphaned.Store(true)
+		select {
+		case <-w.leave:
+			return
+		default:
+		}
+		w.log.Error("the keeper died; starting another", "pid", pid)
+		if err := w.newKeeper(); err != nil {
+			w.log.Error("no new keeper; this view would not survive the death of its daemon", "error", err)
+			return
+		}
+		w.orphaned.Store(false)
+		w.log.Info("a new keeper holds the view", "pid", w.keeperPID.Load())
+	}
+}
+
+// awaitEnd waits for the end of a process that may be nobody's child here.
+func awaitEnd(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// newKeeper starts a keeper that adopts this worker, and gives it everything.
+func (w *worker) newKeeper() error {
+	r, starter, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	args := append([]string{"keeper", "--adopt", strconv.Itoa(os.Getpid())}, w.flags.args(w.mountpoint)...)
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{starter}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	starter.Close()
+	if err != nil {
+		return fmt.Errorf("start the keeper: %w", err)
+	}
+	go func() { _ = cmd.Wait() }()
+	answer, err := io.ReadAll(r)
+	if err != nil || string(answer) != readyWord {
+		return errors.Join(errors.New("the new keeper did not begin; see the log"), err)
+	}
+	w.keeperPID.Store(int64(cmd.Process.Pid))
+	return errors.Join(w.keepControl(), w.session.KeepAll())
+}
