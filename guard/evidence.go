@@ -81,14 +81,15 @@ func (q *inquiry) openBy() []Use {
 
 // lockUses is evidence by QEMU's image locks. Who holds them cannot be seen (F_OFD_GETLK knows no pid, and those of the
 // view's clients are held by the view), so they do not count against a caller that has the image open for writing
-// itself beside no VMM (that open was judged when there were no locks yet), nor against the only one that has it open:
-// the locks are its own. qemu-img commit locks the backing file it reads before it opens that for writing.
+// itself beside no VMM (that open was judged when there were no locks yet), nor those of a reader against the only one
+// that has it open: the locks are its own. qemu-img commit locks the backing file it reads before it opens that for
+// writing.
 func (q *inquiry) lockUses() []Use {
-	if _, write := q.callerOpened(); write && len(q.openVMMs()) == 0 || q.openedAlone() {
+	if _, write := q.callerOpened(); write && len(q.openVMMs()) == 0 {
 		return nil
 	}
 	held, ok := q.probeLocks()
-	if !ok || !held.Any() {
+	if !ok || !held.Any() || held.Used&(qlock.Write|qlock.Resize) == 0 && q.openedAlone() {
 		return nil
 	}
 	u := Use{Role: RoleUnknown, Writable: held.Used&qlock.Write != 0, Evidence: EvidenceLock}

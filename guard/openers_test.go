@@ -1,11 +1,13 @@
 package guard
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"imgward/guard/policy"
+	"imgward/guard/qlock"
 )
 
 // Two writers never meet: who may have an image open for writing while a VMM wants to open it.
@@ -101,6 +103,30 @@ func TestOwnHandlesAreNoEvidence(t *testing.T) {
 	}
 	if v := g.Check(background, h.request(OpTruncate, img, dd, dd.opener(true), h.run("vmm").opener(false))); v.Allowed {
 		t.Error("the locks count as the caller's own although a VMM has the image open as well")
+	}
+}
+
+// qemu-img commit reads a backing file, locked as a reader does, and opens it for writing then. A writer's locks are
+// another's: a VM on another host.
+func TestOwnReadersLocks(t *testing.T) {
+	h := newHost(t)
+	img := h.image("vm.img")
+	g := h.guard()
+	commit := h.run("outsider")
+	f := h.open(img, os.O_RDWR)
+	reading, err := qlock.Take(f, qlock.Reading)
+	h.must(err)
+	if v := g.Check(background, h.request(OpOpenWrite, img, commit, commit.opener(false))); !v.Allowed {
+		t.Errorf("its own locks stand against it: %s", v.Reason)
+	}
+	if v := g.Check(background, h.request(OpOpenWrite, img, h.run("outsider"), commit.opener(false))); v.Allowed {
+		t.Error("another reader's locks do not count")
+	}
+	h.must(reading.Release())
+	_, err = qlock.Take(f, qlock.Writing)
+	h.must(err)
+	if v := g.Check(background, h.request(OpOpenWrite, img, commit, commit.opener(false))); v.Allowed {
+		t.Error("a writer's locks are taken for a reader's own")
 	}
 }
 

@@ -109,6 +109,20 @@ func TestProbeSeesQEMU(t *testing.T) {
 	}
 }
 
+// A backing file is read, never written: so its reader's locks are told from a writer's.
+func TestProbeBackingFile(t *testing.T) {
+	base := image(t)
+	top := filepath.Join(filepath.Dir(base), "top.qcow2")
+	if out := tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", top); out != "" {
+		t.Fatal(out)
+	}
+	qemu(t, device("-blockdev", "driver=qcow2,node-name=a,file.driver=file,file.filename="+top)...)
+	got, err := Probe(open(t, base, os.O_RDONLY))
+	if err != nil || got.Used&ConsistentRead == 0 || got.Used&(Write|Resize) != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestTakeAgainstQEMU(t *testing.T) {
 	path := image(t)
 	f := open(t, path, os.O_RDWR)
