@@ -116,7 +116,7 @@ func (d *DD) pump(ctx context.Context) error {
 	}
 	defer p.close()
 	if d.opts.Sync {
-		p.trail = &trail{f: d.out.file()}
+		dst.trail = &trail{f: d.out.file()}
 	}
 	if err := p.run(ctx, skip, skip+n); err != nil {
 		return err

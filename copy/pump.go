@@ -18,7 +18,6 @@ type pump struct {
 	prog     *Progress
 	zero     *zeroer
 	ahead    *reserver    // nil: blocks are allocated as they are written
-	trail    *trail       // nil: dirty pages are the kernel's business
 	order    *sequence    // completion in order, for resuming
 	sums     *digest.Tree // nil: nobody asks for hashes
 	tell     *teller
@@ -96,7 +95,7 @@ func (p *pump) moveData(pc piece, b []byte) (steps []Step, err error) {
 		steps = append(steps, more...)
 		at = d.end()
 	}
-	return p.passed(steps, at, pc.end()), p.trail.wrote(pc.off+p.shift, pc.n)
+	return p.passed(steps, at, pc.end()), nil
 }
 
 // passed accounts for a hole within a piece.

@@ -51,7 +51,7 @@ func (c *copier) newPump() *pump {
 		}
 	}
 	if c.opts.Sync {
-		p.trail = &trail{f: c.dst.file()}
+		p.dst.trail = &trail{f: c.dst.file()}
 	}
 	if c.opts.OnError != Stop {
 		p.salvage = &salvage{src: p.src, bad: &c.bad, log: c.opts.Log}
