@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/cmd/imgward/control"
+	viewfs "imgward/fs"
 	"imgward/fs/keeper"
 )
 
@@ -69,9 +71,18 @@ func runKeeper(f *mountFlags, mountpoint string, starter *os.File, adopt int) er
 	}
 	err = k.Run()
 	if !k.Served() {
-		return errQuiet // the worker has said why
+		return errors.Join(errQuiet, clearDead(mountpoint)) // the worker has said why
 	}
 	return err
+}
+
+// clearDead takes away what a worker mounted that died before it served: nobody can have used it.
+func clearDead(mountpoint string) error {
+	m, err := viewfs.MountAt(mountpoint)
+	if err != nil || m == nil || m.FSType != viewfs.FSType {
+		return err
+	}
+	return unix.Unmount(mountpoint, unix.MNT_DETACH)
 }
 
 // detach lets go of the starter's terminal. What would be written there, a panic's last words, goes to the log.
