@@ -125,6 +125,27 @@ func TestContract(t *testing.T) {
 	}
 }
 
+// libvirtd removes a backup's scratch file while QEMU still has it open.
+func TestScratchFile(t *testing.T) {
+	h := newHost(t)
+	scratch := h.image("scratch.qcow2")
+	vmm := h.run("vmm")
+	text := "<domstatus state='running' pid='" + itoa(vmm.PID) + "'><backups><disk name='vda'><scratch file='" + scratch +
+		"'/></disk></backups>" + string(definition("vm")) + "</domstatus>"
+	h.must(os.MkdirAll(h.status, 0o755))
+	h.must(os.WriteFile(filepath.Join(h.status, "vm.xml"), []byte(text), 0o600))
+	g := h.guard()
+	for caller, want := range map[string]bool{"manager": true, "outsider": false} {
+		v := g.Check(background, h.request(OpUnlink, scratch, h.run(caller), vmm.opener(true)))
+		if v.Allowed != want {
+			t.Errorf("%s: %v, %s", caller, v.Allowed, v.Reason)
+		}
+	}
+	if v := g.Check(background, h.request(OpTruncate, scratch, h.run("manager"), vmm.opener(true))); v.Allowed {
+		t.Error("a manager truncates what QEMU writes")
+	}
+}
+
 // cast sets up the evidence of a table, and the callers of its columns.
 func (h *host) cast(evidence, img string) (callers map[string]*process, openers []Opener) {
 	var direct []*os.File

@@ -37,6 +37,7 @@ type domains struct {
 	byPath  map[string]*domain    // by status file
 	byImage map[ID][]*listing     // what is known to be in use, running or not
 	pending map[*listing]struct{} // listings whose path led nowhere yet
+	retried time.Time             // when these were tried last
 	blind   map[string]*domain    // the domains that may use any image
 	byPID   map[int]*domain       // for naming a VMM that other evidence found
 }

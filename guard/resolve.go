@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"time"
 
 	"imgward/guard/chain"
 	"imgward/guard/libvirt"
@@ -80,7 +81,19 @@ func (l *listing) child(link chain.Link, before []*listing) *listing {
 	}}
 }
 
+// Where so many paths lead nowhere that a look at all of them takes longer than the rest of a verdict, they are tried
+// only so often. A VMM that opens one of them meanwhile is evidence enough.
+const (
+	maxPending        = 256
+	retryPendingEvery = time.Second
+)
+
 func (s *domains) retryPending() {
+	now := time.Now()
+	if len(s.pending) > maxPending && now.Sub(s.retried) < retryPendingEvery {
+		return
+	}
+	s.retried = now
 	for l := range s.pending {
 		s.resolve(l)
 	}

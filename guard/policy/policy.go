@@ -67,7 +67,9 @@ type ForeignWriter string
 // The ways to keep two writers apart.
 const (
 	Refuse ForeignWriter = "refuse" // the VM's open is refused (EBUSY), naming the writer
-	Revoke ForeignWriter = "revoke" // the VM's open goes ahead, and the outsider's next write is refused
+	// Revoke lets the VM's open go ahead, and refuses the outsider's next write. A writer that opened the image before
+	// this policy was in force, or created it, writes past the daemon and cannot be stopped: then it is as Refuse.
+	Revoke ForeignWriter = "revoke"
 )
 
 // For returns the rule for a path below the view. An empty path (the caller used a descriptor, and no name is known)
