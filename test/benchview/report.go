@@ -112,7 +112,7 @@ func (r *results) printAll(out io.Writer, places []*place) {
 			continue
 		}
 		for what, how := range p.mount.Peer.Omits {
-			fmt.Fprintf(out, "† %s does no %s: it %s.\n", p.name, what, how)
+			fmt.Fprintf(out, "† %s does no %s: %s.\n", p.name, what, how)
 		}
 	}
 	fmt.Fprintln(out)

@@ -44,7 +44,7 @@ var Bindfs = Peer{
 	Command: func(_, backing, mountpoint string) []string {
 		return []string{"bindfs", "-f", backing, mountpoint}
 	},
-	Omits: map[string]string{"direct": "opens without O_DIRECT (1.14.7: /proc/PID/fdinfo shows flags 0100002)"},
+	Omits: map[string]string{"direct": "it opens without O_DIRECT (1.14.7: /proc/PID/fdinfo shows flags 0100002)"},
 }
 
 // Mergerfs is mergerfs(1), in Debian, over a single branch.
