@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"imgward/test/harness"
 )
@@ -98,9 +99,9 @@ func TestLegitWithoutPassthrough(t *testing.T) {
 // runLegit runs one entry. No refusal may have been given, up to the removal of its domains; and when they are gone,
 // so must be what protected their images.
 func runLegit(t *testing.T, h *harness.Host, v *harness.View, run func(*testing.T, *harness.Host)) {
-	before := len(refusals(t, v))
+	began := time.Now()
 	t.Cleanup(func() {
-		for _, r := range refusals(t, v)[before:] {
+		for _, r := range v.Refusals(t, began) {
 			t.Errorf("hindered: %+v", r)
 		}
 		left, err := filepath.Glob(filepath.Join(h.Images, "*"))
@@ -119,18 +120,9 @@ func runLegit(t *testing.T, h *harness.Host, v *harness.View, run func(*testing.
 // unhindered runs f, during which no refusal may be given.
 func unhindered(t *testing.T, v *harness.View, f func()) {
 	t.Helper()
-	before := len(refusals(t, v))
+	began := time.Now()
 	f()
-	for _, r := range refusals(t, v)[before:] {
+	for _, r := range v.Refusals(t, began) {
 		t.Errorf("hindered: %+v", r)
 	}
-}
-
-// refusals lists the refusals so far; natively there are none.
-func refusals(t *testing.T, v *harness.View) []harness.Refusal {
-	t.Helper()
-	if harness.Native() {
-		return nil
-	}
-	return v.Refusals(t)
 }

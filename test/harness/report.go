@@ -3,8 +3,10 @@ package harness
 import (
 	"bufio"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Status is the "view" line of `imgward status --json`.
@@ -35,14 +37,15 @@ type InUse struct {
 
 // Refusal is a "refusal" line of `imgward events --json`.
 type Refusal struct {
-	Op     string `json:"op"`
-	Path   string `json:"path"` // relative to the view
-	PID    int    `json:"pid"`
-	Comm   string `json:"comm"`
-	UID    int    `json:"uid"`
-	Domain string `json:"domain"`
-	Target string `json:"target"`
-	Errno  any    `json:"errno"`
+	Time   time.Time `json:"time"`
+	Op     string    `json:"op"`
+	Path   string    `json:"path"` // relative to the view
+	PID    int       `json:"pid"`
+	Comm   string    `json:"comm"`
+	UID    int       `json:"uid"`
+	Domain string    `json:"domain"`
+	Target string    `json:"target"`
+	Errno  any       `json:"errno"`
 }
 
 // Status asks for the view's state.
@@ -65,10 +68,15 @@ func (v *View) InUse(t testing.TB) map[string][]Use {
 	return found
 }
 
-// Refusals lists the refusals that the view remembers, oldest first.
-func (v *View) Refusals(t testing.TB) []Refusal {
+// Refusals lists the refusals since a moment, oldest first; natively there are none. By time, and not by number: the view
+// remembers the latest ones only.
+func (v *View) Refusals(t testing.TB, since time.Time) []Refusal {
 	t.Helper()
-	return lines[Refusal](t, "refusal", Run(t, Imgward(), "events", "--json", v.Dir).OK(t))
+	if Native() {
+		return nil
+	}
+	all := lines[Refusal](t, "refusal", Run(t, Imgward(), "events", "--json", v.Dir).OK(t))
+	return slices.DeleteFunc(all, func(r Refusal) bool { return r.Time.Before(since) })
 }
 
 // lines decodes the JSON lines of one type.

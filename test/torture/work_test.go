@@ -55,7 +55,7 @@ func TestWork(t *testing.T) {
 			}
 		})
 		unharmed(t, h, g, []harness.Disk{disk})
-		for _, r := range v.Refusals(t) {
+		for _, r := range v.Refusals(t, time.Time{}) {
 			t.Errorf("hindered: %+v", r)
 		}
 	})
