@@ -14,8 +14,12 @@ import (
 // file, or a checked handle.
 
 // spliceFrom is the size from which splicing a read from file to device costs less than copying it: it takes three
-// system calls instead of two.
-const spliceFrom = 64 << 10
+// system calls instead of two. spliceTo is what fits, with its header and a page to spare, into a pipe of the usual
+// limit (/proc/sys/fs/pipe-max-size, 1 MiB).
+const (
+	spliceFrom = 64 << 10
+	spliceTo   = 1<<20 - 2*4096
+)
 
 // Read reads.
 func (fs *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
@@ -23,7 +27,7 @@ func (fs *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadRes
 	if no != 0 {
 		return nil, fuse.Status(no)
 	}
-	if h.flags&unix.O_DIRECT == 0 && in.Size >= spliceFrom {
+	if h.flags&unix.O_DIRECT == 0 && in.Size >= spliceFrom && in.Size <= spliceTo {
 		return fuse.ReadResultFd(uintptr(h.fd), int64(in.Offset), int(in.Size)), fuse.OK
 	}
 	n, err := unix.Pread(h.fd, buf, int64(in.Offset))
