@@ -15,7 +15,7 @@ const defaultLog = "/var/log/imgward.log"
 func openLog(path string, foreground bool) (*slog.Logger, *os.File, error) {
 	switch {
 	case path != "":
-	case foreground:
+	case foreground && !(os.Getenv("JOURNAL_STREAM") != "" && journal.Enabled()): // a terminal, no service
 		return slog.New(slog.NewTextHandler(os.Stderr, nil)), nil, nil
 	case journal.Enabled():
 		return slog.New(&journalHandler{}), nil, nil

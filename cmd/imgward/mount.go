@@ -94,6 +94,9 @@ func (f *mountFlags) run(dir string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("only root can mount a view: the image directory is root's")
 	}
+	if f.underSystemd() {
+		return f.serveUnderSystemd(dir)
+	}
 	mountpoint, err := resolve(dir)
 	if err != nil {
 		return err
@@ -112,9 +115,6 @@ func (f *mountFlags) run(dir string) error {
 	}
 	if err := viewfs.CheckTarget(&o); err != nil {
 		return err
-	}
-	if f.foreground && os.Getenv("NOTIFY_SOCKET") != "" {
-		return runWorker(f, mountpoint) // systemd keeps
 	}
 	if f.foreground {
 		return runKeeper(f, mountpoint, nil, 0)
@@ -143,7 +143,7 @@ func (f *mountFlags) daemonise(mountpoint string) error {
 	}
 	defer r.Close()
 	cmd := exec.Command("/proc/self/exe", append([]string{"keeper"}, f.args(mountpoint)...)...)
-	cmd.Args[0] = os.Args[0]
+	cmd.Args[0] = "imgward" // not mount.imgward
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.Dir = "/"

@@ -84,6 +84,7 @@ func runWorker(f *mountFlags, mountpoint string) error {
 	go w.signals()
 	go w.watchKeeper()
 	go w.followPolicy()
+	go w.watchdog()
 	if err := client.Notify("READY=1", "STATUS=protecting "+mountpoint); err != nil {
 		return fmt.Errorf("tell the keeper: %w", err)
 	}
