@@ -44,11 +44,15 @@ func whileKilling(t *testing.T, v *harness.View, f func()) {
 	stop, done := make(chan struct{}), make(chan error, 1)
 	kills := 0
 	go func() { done <- killUntil(v.Dir, stop, &kills) }()
-	f()
-	close(stop)
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	func() {
+		defer func() { // also when f ends the test
+			close(stop)
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}()
+		f()
+	}()
 	if kills == 0 {
 		t.Error("nothing was killed")
 	}
