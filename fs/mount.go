@@ -121,7 +121,9 @@ func inherited(st uint64) uintptr {
 // MountAt is the topmost mount on a directory, nil if it is not a mount point. It reads the mount table only: asking
 // the directory itself could wait for a dead daemon.
 func MountAt(dir string) (*mountinfo.Info, error) {
-	list, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	// Not mountinfo.SingleEntryFilter, which stops at the first: what the topmost may cover is another file system there.
+	here := func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != dir, false }
+	list, err := mountinfo.GetMounts(here)
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
