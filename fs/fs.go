@@ -45,7 +45,8 @@ type FS struct {
 	locks   *state.Locks
 	intents *state.Intents
 
-	procFd      int // /proc/self/fd
+	procFd      int  // /proc/self/fd
+	remote      bool // the backing tree is on a network file system
 	passthrough atomic.Bool
 	// backingNeedsFile is set where the kernel registers open files only, not O_PATH descriptors.
 	backingNeedsFile atomic.Bool

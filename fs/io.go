@@ -125,15 +125,15 @@ func sync1(fd int, flags uint32) error {
 	return unix.Fsync(fd)
 }
 
-// Flush is a close(2) by one of the descriptors of a handle: the closer's POSIX locks on the file go. Errors that the
-// backing file system reports at close (NFS) are passed on.
+// Flush is a close(2) by one of the descriptors of a handle: the closer's POSIX locks on the file go. Errors that a
+// network file system reports at close are passed on.
 func (fs *FS) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	h, no := fs.handles.get(in.Fh)
 	if no != 0 {
 		return fuse.Status(no)
 	}
 	fs.unlockOwner(h.node, in.LockOwner)
-	if !h.writable() {
+	if !fs.remote || !h.writable() {
 		return fuse.OK
 	}
 	dup, err := unix.FcntlInt(uintptr(h.fd), unix.F_DUPFD_CLOEXEC, 0)

@@ -23,15 +23,24 @@ func (fs *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 
 // openNode asks the guard, opens the backing file and makes a handle, in one step as far as this inode goes.
 func (fs *FS) openNode(cancel <-chan struct{}, n *node, in *fuse.InHeader, flags int, kill bool, out *fuse.OpenOut) syscall.Errno {
-	v, unlock, no := fs.permitOpen(cancel, in, n, flags)
+	if h := fs.handles.answer(in.Unique); h != nil && h.node == n {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.answerOpen(h, out)
+		return 0
+	}
+	op := guard.OpOpenWrite
+	switch {
+	case flags&unix.O_TRUNC != 0:
+		op = guard.OpTruncate
+	case flags&unix.O_ACCMODE == unix.O_RDONLY:
+		return fs.openReading(n, in, flags, out)
+	}
+	v, unlock, no := fs.permit(cancel, in, victim{n: n, op: op})
 	if no != 0 {
 		return no
 	}
 	defer unlock()
-	if h := fs.handles.answer(in.Unique); h != nil && h.node == n {
-		n.answerOpen(h, out)
-		return 0
-	}
 	fd, no := fs.openBacking(n, flags, callerOf(in), kill)
 	if no != 0 {
 		return no
@@ -39,16 +48,16 @@ func (fs *FS) openNode(cancel <-chan struct{}, n *node, in *fuse.InHeader, flags
 	return fs.opened(n, fd, flags, v.CheckWrites, in, out)
 }
 
-// permitOpen asks the guard about an open, unless it is for reading, and locks the node.
-func (fs *FS) permitOpen(cancel <-chan struct{}, in *fuse.InHeader, n *node, flags int) (guard.Verdict, func(), syscall.Errno) {
-	switch {
-	case flags&unix.O_TRUNC != 0:
-		return fs.permit(cancel, in, victim{n: n, op: guard.OpTruncate})
-	case flags&unix.O_ACCMODE != unix.O_RDONLY:
-		return fs.permit(cancel, in, victim{n: n, op: guard.OpOpenWrite})
+// openReading opens for reading, which is free: the node is locked only to note the handle, so that the release of the
+// one before, which is on its way, need not wait.
+func (fs *FS) openReading(n *node, in *fuse.InHeader, flags int, out *fuse.OpenOut) syscall.Errno {
+	fd, no := fs.openBacking(n, flags, callerOf(in), false)
+	if no != 0 {
+		return no
 	}
 	n.mu.Lock()
-	return guard.Verdict{Allowed: true}, n.mu.Unlock, 0
+	defer n.mu.Unlock()
+	return fs.opened(n, fd, flags, false, in, out)
 }
 
 // openBacking opens the backing file with the caller's flags.

@@ -39,6 +39,7 @@ func newFS(ctx context.Context, c *Config, tree *os.File, region *state.Region, 
 		intents:       state.NewIntents(region),
 	}
 	fs.passthrough.Store(c.Passthrough)
+	fs.remote = isRemote(int(tree.Fd()))
 	fs.restoreNodes(m)
 	fs.restoreHandles(c.Kept)
 	fs.restoreLocks(c.Kept)

@@ -182,6 +182,19 @@ func stacked(tree int) bool {
 	return unix.Fstatfs(tree, &st) == nil && (st.Type == unix.OVERLAYFS_SUPER_MAGIC || st.Type == unix.ECRYPTFS_SUPER_MAGIC)
 }
 
+// isRemote says whether a file system reports write errors at close(2), as network file systems do.
+func isRemote(tree int) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(tree, &st) != nil {
+		return true
+	}
+	switch st.Type {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return false
+	}
+	return true
+}
+
 // raiseFileLimit lets the daemon have as many descriptors as the kernel allows: what a client opens, it opens too.
 func raiseFileLimit(log *slog.Logger) uint64 {
 	var lim unix.Rlimit
