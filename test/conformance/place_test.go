@@ -161,7 +161,7 @@ func startPeer(t *testing.T, peer target.Peer, work, tree string) *target.Mount 
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := mount.OpenFiles()
+	before := settledFiles(mount)
 	t.Cleanup(func() {
 		if strings.HasPrefix(peer.Name, target.View.Name) {
 			checkDaemon(t, mount, before)
@@ -171,6 +171,20 @@ func startPeer(t *testing.T, peer target.Peer, work, tree string) *target.Mount 
 		}
 	})
 	return mount
+}
+
+// settledFiles waits until the daemon has opened all that it opens for itself, some of it after it serves: the number
+// of its files must have stood still for a quarter of a second.
+func settledFiles(mount *target.Mount) []string {
+	files := mount.OpenFiles()
+	for still := 0; still < 25; still++ {
+		time.Sleep(10 * time.Millisecond)
+		now := mount.OpenFiles()
+		if len(now) != len(files) {
+			files, still = now, 0
+		}
+	}
+	return files
 }
 
 // checkDaemon looks for what our daemon must not have at the end: a complaint in its log, a descriptor that it did not
