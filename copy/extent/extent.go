@@ -72,7 +72,7 @@ func (s *Scanner) nextData(off int64) (int64, error) {
 	}
 	at, ok, err := sys.NextData(s.f, off)
 	switch {
-	case noHoles(err):
+	case noHoles(err), ok && at < off: // a driver that takes any seek and means nothing by it
 		return off, nil
 	case err != nil:
 		return 0, err
@@ -88,7 +88,7 @@ func (s *Scanner) dataEnd(start int64) (int64, error) {
 	small := 0
 	for at := start; ; {
 		hole, err := sys.NextHole(s.f, at)
-		if noHoles(err) || hole >= s.end {
+		if noHoles(err) || hole >= s.end || err == nil && hole < at {
 			return s.end, nil
 		}
 		if err != nil {

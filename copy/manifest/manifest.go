@@ -38,19 +38,42 @@ const version = 1
 // Magic is how every manifest begins.
 const Magic = `{"type":"manifest",`
 
-// record is any line.
+// record is any line, as it is read.
 type record struct {
 	Type      string           `json:"type"`
-	Version   int              `json:"version,omitempty"`
-	Image     string           `json:"image,omitempty"`
-	Size      int64            `json:"size,omitempty"`
-	Algorithm digest.Algorithm `json:"algorithm,omitempty"`
-	Leaf      int64            `json:"leaf,omitempty"`
-	Block     int64            `json:"block,omitempty"`
-	First     int64            `json:"first,omitempty"`
-	Count     int64            `json:"count,omitempty"`
-	Sum       string           `json:"sum,omitempty"`
+	Version   int              `json:"version"`
+	Image     string           `json:"image"`
+	Size      int64            `json:"size"`
+	Algorithm digest.Algorithm `json:"algorithm"`
+	Leaf      int64            `json:"leaf"`
+	Block     int64            `json:"block"`
+	First     int64            `json:"first"`
+	Count     int64            `json:"count"`
+	Sum       string           `json:"sum"`
 }
+
+// The lines, as they are written.
+type (
+	head struct {
+		Type      string           `json:"type"`
+		Version   int              `json:"version"`
+		Image     string           `json:"image"`
+		Size      int64            `json:"size"`
+		Algorithm digest.Algorithm `json:"algorithm"`
+		Leaf      int64            `json:"leaf"`
+		Block     int64            `json:"block"`
+	}
+	blocks struct {
+		Type  string `json:"type"`
+		First int    `json:"first"`
+		Count int    `json:"count"`
+		Sum   string `json:"sum"`
+	}
+	root struct {
+		Type string `json:"type"`
+		Sum  string `json:"sum"`
+	}
+)
 
 // Write writes m.
 func (m Manifest) Write(w io.Writer) error {
@@ -59,25 +82,19 @@ func (m Manifest) Write(w io.Writer) error {
 	}
 	b := bufio.NewWriter(w)
 	enc := json.NewEncoder(b)
-	lines := []record{{
-		Type: "manifest", Version: version, Image: m.Image, Size: m.Size,
-		Algorithm: m.Algorithm, Leaf: digest.Leaf, Block: digest.Block,
-	}}
-	for i := 0; i < len(m.Blocks); {
+	err := enc.Encode(head{"manifest", version, m.Image, m.Size, m.Algorithm, digest.Leaf, digest.Block})
+	for i := 0; i < len(m.Blocks) && err == nil; {
 		n := 1
 		for i+n < len(m.Blocks) && m.Blocks[i+n] == m.Blocks[i] {
 			n++
 		}
-		lines = append(lines, record{Type: "blocks", First: int64(i), Count: int64(n), Sum: m.Blocks[i].String()})
+		err = enc.Encode(blocks{"blocks", i, n, m.Blocks[i].String()})
 		i += n
 	}
-	lines = append(lines, record{Type: "root", Sum: m.Root.String()})
-	for _, l := range lines {
-		if err := enc.Encode(l); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
-	return b.Flush()
+	return errors.Join(enc.Encode(root{"root", m.Root.String()}), b.Flush())
 }
 
 // maxImage, 256 TiB, bounds what a forged size can make us allocate.
