@@ -3,6 +3,7 @@
 GO          ?= go
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.41.3
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
 # Static and without build paths, so that the same commit gives the same bytes anywhere.
@@ -18,7 +19,7 @@ UNIT_TIMEOUT := 5m
 E2E_TIMEOUT  := 15m
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build lint unit race single-cpu e2e test ci demo bench bench-view bench-copy conformance fuzz torture clean
+.PHONY: help deps build lint unit race single-cpu e2e test ci demo bench bench-view bench-copy conformance fuzz torture packages man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +79,18 @@ fuzz: ## every fuzz target for FUZZTIME (default 30s)
 
 torture: deps build ## a writing guest while the daemon is killed, for TORTURE (default 10m)
 	$(GO) test -count=1 -timeout 60m -v ./test/torture -torture.for=$(or $(TORTURE),10m)
+
+# Debian wants a version that begins with a digit.
+PKGVERSION = $(patsubst v%,%,$(shell git describe --tags --match 'v[0-9]*' 2>/dev/null || echo 0.0.0+git$(VERSION)))
+
+packages: ## deb and rpm for amd64 and arm64 into dist/out
+	@VERSION=$(VERSION) dist/packages/stage amd64 arm64
+	@for arch in amd64 arm64; do for kind in deb rpm; do \
+	  SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct) ARCH=$$arch VERSION=$(PKGVERSION) $(GO) run $(NFPM) package -f dist/packages/nfpm.yaml -p $$kind -t dist/out || exit 1; \
+	done; done
+
+man: ## show that the man pages are free of mistakes
+	@for page in dist/man/*; do man --warnings -E UTF-8 -l -Tutf8 -Z $$page 2>&1 >/dev/null | sed "s|^|$$page: |" | grep . && exit 1; done; true
 
 clean: ## remove what the build made
 	rm -rf bin dist/out
