@@ -26,7 +26,7 @@ func (fs *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 		return fuse.Status(no)
 	}
 	defer unlock()
-	err := callerOf(&in.InHeader).killing(false, func() error {
+	err := callerOf(&in.InHeader).killing(false, h.fd, func() error {
 		return unix.Fallocate(h.fd, in.Mode, int64(in.Offset), int64(in.Length))
 	})
 	return fuse.ToStatus(err)
@@ -58,7 +58,7 @@ func (fs *FS) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (u
 	unlock() // a long copy must not keep others from opening the file
 	offIn, offOut := int64(in.OffIn), int64(in.OffOut)
 	var n int
-	err := callerOf(&in.InHeader).killing(false, func() (err error) {
+	err := callerOf(&in.InHeader).killing(false, to.fd, func() (err error) {
 		n, err = unix.CopyFileRange(from.fd, &offIn, to.fd, &offOut, int(in.Len), int(in.Flags))
 		return err
 	})

@@ -147,5 +147,5 @@ func (fs *FS) truncate(cancel <-chan struct{}, n *node, fd int, in *fuse.SetAttr
 			resize = func() error { return unix.Ftruncate(h.fd, size) }
 		}
 	}
-	return errno(callerOf(&in.InHeader).killing(in.Valid&fuse.FATTR_KILL_SUIDGID != 0, resize))
+	return errno(callerOf(&in.InHeader).killing(in.Valid&fuse.FATTR_KILL_SUIDGID != 0, fd, resize))
 }

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -74,12 +75,18 @@ func (c caller) asGroups(f func() error) error {
 	})
 }
 
-// killing runs f so that it clears set-id bits, if the caller is not root or the kernel asks for it.
-func (c caller) killing(asked bool, f func() error) error {
-	if c.uid == 0 && !asked {
+// killing runs f, which changes the contents of the file behind fd, so that it clears the set-id bits that a change by
+// the caller clears; asked says that the kernel wants that even of root (one without CAP_FSETID). A set-gid bit without
+// execute permission stays if the caller is in the file's group, so the groups matter.
+func (c caller) killing(asked bool, fd int, f func() error) error {
+	var st syscall.Stat_t
+	if c.uid == 0 && !asked || fstat(fd, &st) == nil && st.Mode&(syscall.S_ISUID|syscall.S_ISGID) == 0 {
 		return f()
 	}
-	return withoutFsetid(f)
+	if c.uid == 0 {
+		return withoutFsetid(f)
+	}
+	return c.asGroups(f)
 }
 
 func withoutFsetid(f func() error) error {

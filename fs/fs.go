@@ -109,8 +109,7 @@ const capabilities = fuse.CAP_ATOMIC_O_TRUNC | // a truncating open is one reque
 	fuse.CAP_DONT_MASK | // a default ACL takes the umask's place
 	fuse.CAP_EXPORT_SUPPORT | // open_by_handle_at on the view
 	fuse.CAP_DIRECT_IO_ALLOW_MMAP | // MAP_SHARED without passthrough
-	fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_PARALLEL_DIROPS |
-	fuse.CAP_SPLICE_READ | fuse.CAP_SPLICE_WRITE | fuse.CAP_SPLICE_MOVE
+	fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_PARALLEL_DIROPS
 
 // fuseOptions are go-fuse's. The mount itself is ours.
 func fuseOptions(log *slog.Logger, stacked bool) *fuse.MountOptions {
@@ -126,6 +125,7 @@ func fuseOptions(log *slog.Logger, stacked bool) *fuse.MountOptions {
 		EnableAcl:         true,
 		ExtraCapabilities: capabilities,
 		MaxStackDepth:     depth,
+		DisableSplice:     true, // see Read
 		Logger:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }

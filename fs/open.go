@@ -75,7 +75,7 @@ func (fs *FS) openBacking(n *node, flags int, c caller, kill bool) (fd int, no s
 		return err
 	}
 	if flags&unix.O_TRUNC != 0 {
-		no = errno(c.killing(kill, open))
+		no = errno(c.killing(kill, path, open))
 	} else {
 		no = errno(open())
 	}
