@@ -20,12 +20,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "agent: runs as /init of a test guest only")
 		os.Exit(2)
 	}
-	if err := run(); err != nil {
-		fmt.Println("agent:", err)
-	}
+	fmt.Println("agent:", run())
 	powerOff() // init must not return: the kernel would panic
 }
 
+// run returns only when something has failed.
 func run() error {
 	if err := mountAll(); err != nil {
 		return err

@@ -9,7 +9,8 @@ type rule struct {
 
 // rules is the architecture: cmd → fs, copy → guard.
 var rules = []rule{
-	{"imgward/cmd", nil, "commands are the top: what they share belongs into fs, copy or guard"},
+	{"imgward/cmd/imgward", []string{"imgward/cmd/imgward"}, "commands are the top: what they share belongs into fs, copy or guard"},
+	{"imgward/cmd/imgcp", []string{"imgward/cmd/imgcp"}, "commands are the top: what they share belongs into fs, copy or guard"},
 	{"imgward/fs", []string{"imgward/fs", "imgward/cmd/imgward", "imgward/test"},
 		"the view sits below the imgward command alone; imgcp works without one and must not link FUSE"},
 	{"imgward/copy", []string{"imgward/copy", "imgward/cmd/imgcp", "imgward/test"},
