@@ -59,6 +59,9 @@ func (e *existing) lock(ctx context.Context, o *Options) error {
 
 // idle asks for all evidence. An administrator's exception is the only thing that outweighs it.
 func (e *existing) idle(ctx context.Context, o *Options) error {
+	if loops := blockdev.LoopsOf(e.f); len(loops) > 0 {
+		return fmt.Errorf("%s is %w: it is attached as %s (losetup -d detaches it)", e.path, ErrInUse, strings.Join(loops, ", "))
+	}
 	if o.Users == nil {
 		return nil
 	}
@@ -67,9 +70,6 @@ func (e *existing) idle(ctx context.Context, o *Options) error {
 		return fmt.Errorf("find out who uses %s: %w", e.path, err)
 	}
 	uses = withoutLocks(uses)
-	if loops := blockdev.LoopsOf(e.f); len(loops) > 0 {
-		return fmt.Errorf("%s is %w: it is attached as %s (losetup -d detaches it)", e.path, ErrInUse, strings.Join(loops, ", "))
-	}
 	for _, u := range uses {
 		if u.Role == guard.RoleBacking {
 			o.Log.Warn("the image is a backing file: every overlay on it breaks when it changes", "image", e.path)
