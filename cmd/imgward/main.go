@@ -103,7 +103,7 @@ an image in use by a running virtual machine, whoever asks, root included.
 		Version:       version,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newMount(), newUmount(), newStatus(), newWho(), newCheck(), newEvents(), newAllow(), newPolicy(), newDoctor(), newGraph(),
+	root.AddCommand(newMount(), newUmount(), newStatus(), newWho(), newCheck(), newEvents(), newAllow(), newPolicy(), newDoctor(), newGraph(), newTop(),
 		newVersion(), newUpgrade(), newKeeper(), newTrial(), newWorker())
 	return root
 }
