@@ -50,7 +50,7 @@ func service(t *testing.T, dir string) {
 	}
 	base := filepath.Dir(dir)
 	trace := filepath.Join(base, "trace")
-	args := []string{"-f", "-qq", "-o", trace, "-e", "trace=!futex,nanosleep,epoll_pwait,read,write", "--seccomp-bpf",
+	args := []string{"-f", "-qq", "-A", "-o", trace, "-e", "trace=!futex,nanosleep,epoll_pwait,read,write", "--seccomp-bpf",
 		"setpriv", "--no-new-privs", "--bounding-set", caps, "--inh-caps", "-all", bin}
 	for _, word := range unit(t, "ExecStart")[1:] {
 		args = append(args, strings.ReplaceAll(word, "%f", dir))
