@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"os"
@@ -96,7 +97,7 @@ func TestSocket(t *testing.T) {
 
 // askAs asks for an exception as another user: SO_PEERCRED is what the thread is at connect(2).
 func askAs(t *testing.T, uid int, socket, path string) int {
-	c := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return dialAs(uid, socket) }}}
+	c := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dialAs(uid, socket) }}}
 	body := strings.NewReader(`{"path":"` + path + `","ops":"all","seconds":60,"reason":"mine"}`)
 	res, err := c.Post("http://imgward/v1/allow", "application/json", body)
 	if err != nil {
