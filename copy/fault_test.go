@@ -1,0 +1,195 @@
+package imgcopy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"imgward/copy/internal/testvol"
+)
+
+// failFrom makes the n-th operation of a kind and all after it fail. (A single failed write would come back as a short
+// one: the kernel cuts ours into requests of 128 KiB.)
+func failFrom(op string, n int, errno syscall.Errno) func(string, int) syscall.Errno {
+	return func(o string, i int) syscall.Errno {
+		if o == op && i >= n {
+			return errno
+		}
+		return 0
+	}
+}
+
+// TestEveryFault makes operations of each kind fail from the first, the second, … on, until a copy gets through without
+// meeting the fault. After each one there is either the whole image or nothing.
+func TestEveryFault(t *testing.T) {
+	testvol.Root(t)
+	src, dst := dirs(t)
+	var f faults
+	mnt := mountFaulty(t, dst, &f)
+	image := newImage(t, src+"/image", 3, 8*mib)
+	addNoise(t, image, 5*mib) // long enough to have its blocks reserved
+	for _, way := range []struct {
+		name   string
+		change func(*Options)
+	}{
+		{"new", nil},
+		{"replace", func(o *Options) { o.Overwrite = Replace }},
+		{"verify", func(o *Options) { o.Verify = true }},
+		{"resume", func(o *Options) { o.Resume, o.Checkpoint = true, mib }},
+	} {
+		for op, errno := range map[string]syscall.Errno{
+			"create": unix.EACCES, "write": unix.EIO, "fsync": unix.EIO, "fsync-dir": unix.EIO, "rename": unix.EIO,
+			"setattr": unix.EIO, "fallocate": unix.EIO, "read": unix.EIO,
+		} {
+			t.Run(way.name+" "+op, func(t *testing.T) { everyNth(t, &f, op, errno, image, mnt, dst, way.change) })
+		}
+	}
+}
+
+func everyNth(t *testing.T, f *faults, op string, errno syscall.Errno, image, mnt, dst string, change func(*Options)) {
+	for n := 1; ; n++ {
+		f.again(nil)
+		replacing := false
+		if o := Defaults(); change != nil {
+			change(&o)
+			if replacing = o.Overwrite == Replace; replacing {
+				write(t, dst+"/copy", "the old one")
+			}
+		}
+		f.again(failFrom(op, n, errno))
+		_, err := tryCopy(image, mnt+"/copy", change)
+		met := f.count(op) >= n
+		f.again(nil)
+		switch {
+		case err == nil:
+			sameBytes(t, image, dst+"/copy")
+		case replacing && op != "fsync-dir": // which comes after the rename
+			if got := content(t, dst+"/copy"); got != "the old one" {
+				t.Fatalf("%s %d: %v, and the old image is no longer there", op, n, err)
+			}
+		case exists(dst+"/copy") && !replacing:
+			t.Fatalf("%s %d: %v, and there is a file under the final name", op, n, err)
+		}
+		clean(t, dst, err, op, n)
+		if !met {
+			if err != nil || n == 1 && op != "read" {
+				t.Fatalf("%s %d did not happen; error %v", op, n, err)
+			}
+			return
+		}
+	}
+}
+
+// clean removes what is there and fails if that is more than the image and what may be resumed.
+func clean(t *testing.T, dst string, err error, op string, n int) {
+	t.Helper()
+	entries, readErr := os.ReadDir(dst)
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	for _, e := range entries {
+		resumable := strings.HasSuffix(e.Name(), ".imgcp-partial") || strings.Contains(e.Name(), ".imgcp-state")
+		if e.Name() != "copy" && !(resumable && err != nil) {
+			t.Errorf("%s %d (%v) left %s behind", op, n, err, e.Name())
+		}
+		remove(t, dst+"/"+e.Name())
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func TestShortReadsAndWrites(t *testing.T) {
+	testvol.Root(t)
+	src, dst := dirs(t)
+	f := faults{short: true}
+	to := mountFaulty(t, dst, &f)
+	image := newImage(t, src+"/image", 4, 5*mib+100)
+	mustCopy(t, image, to+"/copy", nil)
+	mustCopy(t, to+"/copy", src+"/back", func(o *Options) { o.Verify = true })
+	sameBytes(t, image, src+"/back")
+}
+
+func TestNoSpaceMeanwhile(t *testing.T) {
+	testvol.Root(t)
+	src, dst := dirs(t)
+	f := faults{}
+	mnt := mountFaulty(t, dst, &f)
+	image := dense(t, src+"/image", 5*mib)
+	for _, errno := range []syscall.Errno{unix.ENOSPC, unix.EDQUOT} {
+		f.again(failFrom("write", 3, errno))
+		if _, err := tryCopy(image, mnt+"/copy", nil); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("%v: error %v, want ErrNoSpace", errno, err)
+		}
+		onlyHolds(t, dst)
+	}
+}
+
+// TestBadSectors: every read that covers bytes 1 MiB to 1 MiB + 8 KiB fails.
+func TestBadSectors(t *testing.T) {
+	testvol.Root(t)
+	src, dst := dirs(t)
+	image := dense(t, src+"/image", 3*mib)
+	for _, c := range []struct {
+		how   OnError
+		heals int // the read after which the medium works; 0: never
+		err   error
+		bad   int64
+	}{
+		{Stop, 0, unix.EIO, 0},
+		{Zero, 0, ErrIncomplete, 8 * kib},
+		{Retry, 0, ErrIncomplete, 8 * kib},
+		{Retry, 5, nil, 0},
+	} {
+		t.Run(fmt.Sprint(c.how, c.heals), func(t *testing.T) {
+			mnt := mountBad(t, src, mib, 8*kib, c.heals)
+			r, err := tryCopy(mnt+"/image", dst+"/copy", func(o *Options) {
+				o.OnError, o.Map, o.Verify = c.how, dst+"/map", true
+			})
+			if !errors.Is(err, c.err) {
+				t.Fatalf("error %v, want %v", err, c.err)
+			}
+			if c.how == Stop {
+				onlyHolds(t, dst)
+				return
+			}
+			defer remove(t, dst+"/copy")
+			want := []byte(content(t, image))
+			clear(want[mib : mib+c.bad])
+			if content(t, dst+"/copy") != string(want) {
+				t.Error("the copy is not the image with zeroes where it cannot be read")
+			}
+			if r.Missing != c.bad {
+				t.Errorf("%d bytes missing, want %d", r.Missing, c.bad)
+			}
+			if c.bad == 0 {
+				onlyHolds(t, dst, "copy")
+				return
+			}
+			defer remove(t, dst+"/map")
+			if line := "0x00100000  0x00002000  -"; !strings.Contains(content(t, dst+"/map"), line) {
+				t.Errorf("no line %q in the map:\n%s", line, content(t, dst+"/map"))
+			}
+		})
+	}
+}
+
+// addNoise makes the first n bytes of a file data.
+func addNoise(t *testing.T, path string, n int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(noise(random(4), n), 0); err != nil {
+		t.Fatal(err)
+	}
+}

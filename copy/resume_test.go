@@ -1,0 +1,188 @@
+package imgcopy
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"imgward/copy/checkpoint"
+	"imgward/copy/internal/testvol"
+)
+
+const resumeSize = 24 * mib
+
+var errStopped = errors.New("stopped by the test")
+
+// interrupted copies until about half of the image is there.
+func interrupted(t *testing.T, from, to string, change func(*Options)) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	o := resuming()
+	if change != nil {
+		change(&o)
+	}
+	o.Requests = 2
+	o.Explain = func(s Step) {
+		if s.Off > resumeSize/2 {
+			cancel(errStopped)
+		}
+	}
+	if _, err := Copy(ctx, from, to, o); !errors.Is(err, errStopped) {
+		t.Fatalf("interrupted: error %v", err)
+	}
+}
+
+func resuming() Options {
+	o := Defaults()
+	o.Resume, o.Reflink, o.Checkpoint = true, Never, 2*mib
+	return o
+}
+
+func resumed(t *testing.T, from, to string, change func(*Options)) Result {
+	t.Helper()
+	o := resuming()
+	if change != nil {
+		change(&o)
+	}
+	r, err := Copy(context.Background(), from, to, o)
+	if err != nil {
+		t.Fatalf("resumed: %v", err)
+	}
+	sameBytes(t, from, to)
+	return r
+}
+
+func TestResume(t *testing.T) {
+	src, dst := dirs(t)
+	image := newImage(t, src+"/image", 11, resumeSize)
+	interrupted(t, image, dst+"/copy", nil)
+	onlyHolds(t, dst, ".copy.imgcp-partial", ".copy.imgcp-state")
+	r := resumed(t, image, dst+"/copy", func(o *Options) { o.Verify, o.Manifest = true, src+"/manifest" })
+	if r.Resumed < resumeSize/4 || r.Resumed > resumeSize*3/4 {
+		t.Errorf("%d of %d bytes were not copied again", r.Resumed, resumeSize)
+	}
+	if sum := r.Resumed + r.Written + r.Zeroes + r.Holes; sum != resumeSize {
+		t.Errorf("%+v: the parts make %d bytes", r, sum)
+	}
+	onlyHolds(t, dst, "copy")
+	if _, err := Check(context.Background(), dst+"/copy", src+"/manifest", Defaults()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestResumeReplaceAndInPlace(t *testing.T) {
+	for _, way := range []Overwrite{Replace, InPlace} {
+		src, dst := dirs(t)
+		image := newImage(t, src+"/image", 12, resumeSize)
+		write(t, dst+"/copy", "the old one")
+		overwrite := func(o *Options) { o.Overwrite = way }
+		interrupted(t, image, dst+"/copy", overwrite)
+		if r := resumed(t, image, dst+"/copy", overwrite); r.Resumed == 0 {
+			t.Errorf("%s: everything was copied again", way)
+		}
+		onlyHolds(t, dst, "copy")
+	}
+}
+
+func TestResumeDevice(t *testing.T) {
+	src, _ := dirs(t)
+	image := newImage(t, src+"/image", 13, resumeSize)
+	dev := testvol.Device(t, resumeSize)
+	states := filepath.Join(t.TempDir(), "states")
+	options := func(o *Options) { o.Overwrite, o.StateDir = Replace, states }
+	interrupted(t, image, dev, options)
+	if r := resumed(t, image, dev, options); r.Resumed == 0 {
+		t.Error("everything was copied again")
+	}
+	onlyHolds(t, states)
+}
+
+// TestResumeNoticesChanges: whatever has changed meanwhile, the copy is of the image as it is now.
+func TestResumeNoticesChanges(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, image, partial, state string){
+		"source written to": func(t *testing.T, image, _, _ string) { poke(t, image, 5*mib) },
+		"source written to behind our back": func(t *testing.T, image, _, _ string) {
+			st := stat(t, image)
+			poke(t, image, 100)
+			if err := os.Chtimes(image, time.Time{}, time.Unix(st.Mtim.Unix())); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"source replaced": func(t *testing.T, image, _, _ string) {
+			remove(t, image)
+			newImage(t, image, 15, resumeSize)
+		},
+		"copy damaged":  func(t *testing.T, _, partial, _ string) { poke(t, partial, 7) },
+		"copy replaced": func(t *testing.T, _, partial, _ string) { remove(t, partial); write(t, partial, "something else") },
+		"copy gone":     func(t *testing.T, _, partial, _ string) { remove(t, partial) },
+		"state damaged": func(t *testing.T, _, _, state string) { write(t, state, `{"type":"imgcp-state","version":1`) },
+		"state gone":    func(t *testing.T, _, _, state string) { remove(t, state) },
+		"source grew": func(t *testing.T, image, _, _ string) {
+			if err := os.Truncate(image, resumeSize+mib); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, dst := dirs(t)
+			image := newImage(t, src+"/image", 14, resumeSize)
+			addNoise(t, image, mib) // not a hole where it is poked
+			interrupted(t, image, dst+"/copy", nil)
+			change(t, image, dst+"/.copy.imgcp-partial", dst+"/.copy.imgcp-state")
+			if r := resumed(t, image, dst+"/copy", nil); r.Resumed != 0 {
+				t.Errorf("%d bytes were kept", r.Resumed)
+			}
+			onlyHolds(t, dst, "copy")
+		})
+	}
+}
+
+// TestResumeAfterKill kills a process that copies, as a crash or the out-of-memory killer would.
+func TestResumeAfterKill(t *testing.T) {
+	src, dst := dirs(t)
+	image := dense(t, src+"/image", resumeSize)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperCopySlowly$")
+	cmd.Env = append(os.Environ(), "IMGCP_TEST_FROM="+image, "IMGCP_TEST_TO="+dst+"/copy")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	state := dst + "/.copy.imgcp-state"
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if s, err := checkpoint.Load(state); err == nil && s.Durable > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Error("no checkpoint was ever saved")
+			break
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if exists(dst + "/copy") {
+		t.Error("half an image under the final name")
+	}
+	if r := resumed(t, image, dst+"/copy", nil); r.Resumed < 2*mib {
+		t.Errorf("%d bytes were kept of what was durable", r.Resumed)
+	}
+	onlyHolds(t, dst, "copy")
+}
+
+// TestHelperCopySlowly is the process that is killed.
+func TestHelperCopySlowly(t *testing.T) {
+	from, to := os.Getenv("IMGCP_TEST_FROM"), os.Getenv("IMGCP_TEST_TO")
+	if from == "" {
+		return
+	}
+	o := resuming()
+	o.Limit = rate.NewLimiter(4*mib, mib)
+	_, err := Copy(context.Background(), from, to, o)
+	t.Fatalf("nobody killed this copy: %v", err)
+}

@@ -1,0 +1,134 @@
+package imgcopy
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"imgward/copy/digest"
+	"imgward/copy/internal/testvol"
+)
+
+// TestVerifyRepairs flips bits on their way to the medium: once, which is repaired, and always, which is not.
+func TestVerifyRepairs(t *testing.T) {
+	testvol.Root(t)
+	src, dst := dirs(t)
+	image := newImage(t, src+"/image", 6, 9*mib)
+	for _, c := range []struct {
+		name     string
+		corrupts func(n int) bool
+		err      error
+		repaired int
+	}{
+		{"never", func(int) bool { return false }, nil, 0},
+		{"once", func(n int) bool { return n == 3 }, nil, 1},
+		{"always", func(n int) bool { return n%4 == 0 }, ErrVerify, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			mnt := mountFaulty(t, dst, &faults{corrupts: c.corrupts})
+			r, err := tryCopy(image, mnt+"/copy", func(o *Options) { o.Verify = true })
+			if !errors.Is(err, c.err) || r.Repaired != c.repaired {
+				t.Fatalf("error %v, %d blocks repaired", err, r.Repaired)
+			}
+			if c.err != nil {
+				onlyHolds(t, dst)
+				return
+			}
+			sameBytes(t, image, dst+"/copy")
+			remove(t, dst+"/copy")
+		})
+	}
+}
+
+// TestVerifyWithoutTransfer: what was shared instead of written is hashed as well.
+func TestVerifyWithoutTransfer(t *testing.T) {
+	dir := testvol.Mount(t, "btrfs", testvol.MinSize)
+	image := newImage(t, dir+"/image", 7, 3*mib)
+	r := mustCopy(t, image, dir+"/copy", func(o *Options) { o.Verify, o.Manifest = true, dir+"/copy.manifest" })
+	if r.Method != MethodClone {
+		t.Errorf("copied by %s", r.Method)
+	}
+	if _, err := Check(context.Background(), dir+"/copy", dir+"/copy.manifest", Defaults()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCheckAndCompare(t *testing.T) {
+	src, dst := dirs(t)
+	image := newImage(t, src+"/image", 8, digest.Block+3*mib)
+	copied, manifest := dst+"/copy", dst+"/copy.manifest"
+	mustCopy(t, image, copied, func(o *Options) { o.Manifest = manifest })
+	ctx := context.Background()
+	if d, err := Check(ctx, copied, manifest, Defaults()); err != nil || d != nil {
+		t.Errorf("a good copy: %v, %v", d, err)
+	}
+	if d, err := Compare(ctx, image, copied, Defaults()); err != nil || d != nil {
+		t.Errorf("two like images: %v, %v", d, err)
+	}
+	poke(t, copied, digest.Block+5)
+	want := []Difference{{digest.Block, 3 * mib}}
+	if d, err := Check(ctx, copied, manifest, Defaults()); !errors.Is(err, ErrVerify) || !slices.Equal(d, want) {
+		t.Errorf("one byte changed: %v, %v", d, err)
+	}
+	if d, err := Compare(ctx, copied, image, Defaults()); !errors.Is(err, ErrVerify) || !slices.Equal(d, want) {
+		t.Errorf("one byte differs: %v, %v", d, err)
+	}
+	if err := os.Truncate(copied, mib); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Check(ctx, copied, manifest, Defaults()); !errors.Is(err, ErrVerify) {
+		t.Errorf("cut off: %v", err)
+	}
+	if _, err := Compare(ctx, copied, image, Defaults()); !errors.Is(err, ErrVerify) {
+		t.Errorf("of different sizes: %v", err)
+	}
+	if IsManifest(copied) || !IsManifest(manifest) {
+		t.Error("a manifest is not told from an image")
+	}
+}
+
+// poke changes one byte.
+func poke(t *testing.T, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0xff
+	if _, err := f.WriteAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDeviceAgainstManifest: a device may be larger than its image.
+func TestDeviceAgainstManifest(t *testing.T) {
+	src, _ := dirs(t)
+	image := newImage(t, src+"/image", 9, imageSize)
+	dev := testvol.Device(t, deviceSize)
+	dirty(t, dev)
+	mustCopy(t, image, dev, func(o *Options) { o.Overwrite, o.Verify, o.Manifest = Replace, true, src+"/m" })
+	if _, err := Check(context.Background(), dev, src+"/m", Defaults()); err != nil {
+		t.Error(err)
+	}
+	if _, err := Compare(context.Background(), dev, image, Defaults()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestInUseIsNotCompared(t *testing.T) {
+	src, _ := dirs(t)
+	a, b := newImage(t, src+"/a", 1, mib), newImage(t, src+"/b", 1, mib)
+	o := Defaults()
+	o.Users = usedBy(t, b, true)
+	if _, err := Compare(context.Background(), a, b, o); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "rhevm") {
+		t.Errorf("error %v", err)
+	}
+}
