@@ -85,9 +85,3 @@ func Defaults() Options {
 		Log:        slog.New(slog.DiscardHandler), Progress: new(Progress),
 	}
 }
-
-func (o *Options) explain(s Step) {
-	if o.Explain != nil {
-		o.Explain(s)
-	}
-}

@@ -45,16 +45,6 @@ func rows(c *config, v *volume) []row {
 	return r
 }
 
-// deviceRows copy between a file and a loop device.
-func deviceRows(c *config, dev string) []row {
-	durable := []bool{true}
-	size := 2 * gib / c.scale
-	return []row{
-		{name: "to-device", image: dense(size), tools: devicePeers(c), durable: durable, cold: true, target: dev},
-		{name: "from-device", image: dense(size), tools: devicePeers(c), durable: durable, cold: true, source: dev},
-	}
-}
-
 // dense is random data from end to end.
 func dense(size int64) func(string) error {
 	return func(path string) error { return write(path, size, func(f *os.File) error { return fill(f, 0, size) }) }

@@ -72,18 +72,6 @@ func creators(c *config, size int64) []tool {
 	}
 }
 
-// devicePeers write to, or read from, a device. -n: the target exists.
-func devicePeers(c *config) []tool {
-	t := []tool{{name: "imgcp", args: []string{c.imgcp, "--overwrite", "--yes", "-q", "{sync}", "{src}", "{dst}"}, ours: true}}
-	for _, p := range without(peers, "cp --sparse") {
-		if strings.HasPrefix(p.name, "qemu-img") {
-			p.args = append(append([]string{}, p.args...), "-n")
-		}
-		t = append(t, p)
-	}
-	return t
-}
-
 // without leaves out the tools whose names begin with one of the prefixes: they would read 8 TiB of nothing.
 func without(tools []tool, prefixes ...string) []tool {
 	var rest []tool
