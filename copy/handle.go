@@ -33,7 +33,7 @@ type handle struct {
 // newHandle wants direct I/O if direct is set; where the file cannot, it goes through the page cache.
 func newHandle(f *os.File, flags int, direct bool) *handle {
 	h := &handle{f: f, align: 4096}
-	if !direct {
+	if !direct || !seekable(f) { // opening a pipe again would wait for its other end
 		return h
 	}
 	align := sys.DirectAlign(f)
@@ -44,6 +44,12 @@ func newHandle(f *os.File, flags int, direct bool) *handle {
 		h.direct, h.align = d, int64(max(align, 512))
 	}
 	return h
+}
+
+// seekable tells files and block devices from pipes and terminals.
+func seekable(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && (st.Mode().IsRegular() || st.Mode()&os.ModeType == os.ModeDevice)
 }
 
 // close gives up the second descriptor; f belongs to the caller.

@@ -32,6 +32,9 @@ func (c *copier) wantSums(size int64) {
 // hashRest reads what the transfer did not hash: what was cloned, copied by a server or by an earlier run, or read at a
 // second try.
 func (c *copier) hashRest(ctx context.Context) error {
+	if c.hashed == 0 {
+		return nil
+	}
 	src := newHandle(c.src.f, unix.O_RDONLY, c.opts.Direct != Never)
 	defer src.close()
 	read := countedReader(src, &c.prog.Checked)
