@@ -24,6 +24,18 @@ func dynamicOwnership(t *testing.T, h *harness.Host) {
 	}
 }
 
+// appArmor: where the host confines QEMU, it does so here, and the domain starts all the same.
+func appArmor(t *testing.T, h *harness.Host) {
+	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	if err != nil || enabled[0] != 'Y' {
+		t.Skip("this kernel has no AppArmor")
+	}
+	d := h.Run(t, harness.Spec{Name: "vm", Disks: []harness.Disk{{Target: "vda", File: h.Raw(t, "vm.img", 8*MiB)}}})
+	if xml := d.Virsh(t, "dumpxml").OK(t); !strings.Contains(xml, "model='apparmor'") {
+		t.Errorf("QEMU is not confined:\n%s", xml)
+	}
+}
+
 func shareable(t *testing.T, h *harness.Host) {
 	disk := harness.Disk{Target: "vda", File: h.Raw(t, "shared.img", 64*MiB), Cache: "none", Shareable: true}
 	one, two := boot(t, h, "one", disk), boot(t, h, "two", disk)

@@ -67,6 +67,7 @@ var legitMatrix = []legit{
 	{"file commands on idle images", idleCommands, true},
 	{"chown, chmod, touch, setfattr, setfacl of a running disk", relabel, false},
 	{"dynamic ownership", dynamicOwnership, false},
+	{"AppArmor", appArmor, false},
 	{"shareable disk", shareable, true},
 	{"one disk, two domains", lockedOut, true},
 	{"shared backing file", sharedBacking, false},

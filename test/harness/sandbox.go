@@ -50,10 +50,16 @@ func runOuter() (code int, err error) {
 	if err := os.MkdirAll(scratch, 0o711); err != nil {
 		return 1, err
 	}
+	removeStale()
 	root, err := os.MkdirTemp(scratch, filepath.Base(os.Args[0])+".")
 	if err != nil {
 		return 1, err
 	}
+	lock, err := lockRoot(root, os.O_CREATE)
+	if err != nil {
+		return 1, err
+	}
+	defer lock.Close()
 	defer func() { err = errors.Join(err, detachLoops(root), os.RemoveAll(root)) }()
 	if err := os.Chmod(root, 0o711); err != nil {
 		return 1, err
@@ -62,6 +68,30 @@ func runOuter() (code int, err error) {
 		return 1, err
 	}
 	return startInit(root)
+}
+
+// lockRoot takes the lock that the owner of a sandbox holds for as long as it lives.
+func lockRoot(root string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(root, "lock"), os.O_RDWR|flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// removeStale removes the files of sandboxes whose owner was killed; their processes and mounts are gone already.
+func removeStale() {
+	roots, _ := filepath.Glob(scratch + "/*")
+	for _, root := range roots {
+		if lock, err := lockRoot(root, 0); err == nil {
+			os.RemoveAll(root)
+			lock.Close()
+		}
+	}
 }
 
 func startInit(root string) (code int, err error) {
