@@ -15,6 +15,7 @@ type Host struct {
 
 	beneath string // reaches Images' own directory, also when a view is mounted over it
 	libvirt *Daemon
+	views   int // mounted so far; each has a log of its own
 }
 
 // New makes a host and starts its libvirtd. Only one host can run at a time in a sandbox, since libvirtd's socket has a

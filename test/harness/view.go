@@ -32,7 +32,8 @@ func Imgcp() string { return filepath.Join(os.Getenv(rootEnv), imgcpBin) }
 // directory. The cleanup ends it, and fails the test if the daemon logged a warning or kept descriptors.
 func (h *Host) Mount(t testing.TB, opts ...string) *View {
 	t.Helper()
-	v := &View{Dir: h.Images, log: filepath.Join(h.Dir, "imgward.log")}
+	h.views++
+	v := &View{Dir: h.Images, log: filepath.Join(h.Dir, "imgward"+itoa(h.views)+".log")}
 	if Native() {
 		return v
 	}
@@ -140,12 +141,16 @@ func (v *View) KillAll(t testing.TB) {
 	t.Helper()
 	v.ended = true
 	s := v.Status(t)
-	for _, pid := range []int{s.KeeperPID, s.PID} {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
+	// Stopped first, both of them: the one that dies second would bring the other back.
+	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+		for _, pid := range []int{s.KeeperPID, s.PID} {
+			if err := syscall.Kill(pid, sig); err != nil {
+				t.Fatal(err)
+			}
 		}
-		ended(t, pid)
 	}
+	ended(t, s.KeeperPID)
+	ended(t, s.PID)
 }
 
 // ended waits until a process is gone.
