@@ -46,7 +46,7 @@ func gnuDD(operands ...string) (records string, err error) {
 
 // TestLikeGNUDD compares what dd and imgcp dd leave in the output, over random operands.
 func TestLikeGNUDD(t *testing.T) {
-	const rounds = 400
+	const rounds = 200
 	dir := t.TempDir()
 	in := newImage(t, dir+"/in", 21, 300*kib+123)
 	for round := range uint64(rounds) {

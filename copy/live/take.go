@@ -6,6 +6,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"imgward/copy/internal/sys"
 )
 
@@ -21,7 +23,7 @@ var errCopies = errors.New("the file system copies instead of cloning")
 // take makes c the clone of src as it is now, size and all.
 func (c *clone) take(ctx context.Context, src *os.File) error {
 	err := sys.Clone(c.f, src)
-	if err == nil || !sys.Unsupported(err) {
+	if err == nil || !sys.Unsupported(err) || !onFUSE(src) {
 		return err
 	}
 	st, statErr := src.Stat()
@@ -46,4 +48,9 @@ func (c *clone) take(ctx context.Context, src *os.File) error {
 		off += done
 	}
 	return nil
+}
+
+func onFUSE(f *os.File) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC
 }

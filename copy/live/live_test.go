@@ -1,0 +1,190 @@
+package live
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	imgcopy "imgward/copy"
+	"imgward/copy/internal/testvol"
+	"imgward/guard"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// disk is a running domain's, and where its copy is to go.
+func disk(t *testing.T, dir string) imgcopy.LiveImage {
+	t.Helper()
+	path := filepath.Join(dir, "disk.img")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("guest data "), 300_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return imgcopy.LiveImage{
+		File: f, Path: path, Target: filepath.Join(dir, "copy.img"),
+		Uses: []guard.Use{{Domain: "vm", Target: "vda", Role: guard.RoleDisk, Writable: true}},
+	}
+}
+
+func sameFiles(t *testing.T, a, b string) {
+	t.Helper()
+	p, err := os.ReadFile(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := os.ReadFile(b)
+	if err != nil || !bytes.Equal(p, q) {
+		t.Errorf("%s and %s differ (%v)", a, b, err)
+	}
+}
+
+func TestSuspend(t *testing.T) {
+	for _, kind := range []string{"xfs", "btrfs"} {
+		f := newFake(t)
+		t.Setenv(helperEnv, "1")
+		dir := testvol.Mount(t, kind, testvol.MinSize)
+		i := disk(t, dir)
+		s, err := Suspend{Helper: helper(), Log: quiet}.Snapshot(t.Context(), i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.calls(); !slices.Equal(got, []string{"domstate", "suspend", "resume"}) {
+			t.Errorf("%s: virsh was asked for %q", kind, got)
+		}
+		if filepath.Dir(s.Adopt) != dir {
+			t.Errorf("%s: %q cannot become the copy by being renamed", kind, s.Adopt)
+		}
+		sameFiles(t, i.Path, s.Adopt)
+		adopted := s.Adopt
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(adopted); err == nil {
+			t.Errorf("%s: a clone that nobody adopted stays behind", kind)
+		}
+	}
+}
+
+// TestSuspendWithoutReflinks: nobody is suspended for a copy of minutes.
+func TestSuspendWithoutReflinks(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(helperEnv, "1")
+	dir := testvol.Mount(t, "ext4", 64<<20)
+	i := disk(t, dir)
+	_, err := Suspend{Helper: helper(), Log: quiet}.Snapshot(t.Context(), i)
+	if err == nil || !strings.Contains(err.Error(), "--live=backup") {
+		t.Errorf("error %v, want one that names the other way", err)
+	}
+	if got := f.calls(); len(got) > 0 {
+		t.Errorf("virsh was asked for %q", got)
+	}
+	onlyDisk(t, dir)
+}
+
+func onlyDisk(t *testing.T, dir string) {
+	t.Helper()
+	left, _ := filepath.Glob(dir + "/.*")
+	left = slices.DeleteFunc(left, func(s string) bool { return filepath.Base(s) == "." || filepath.Base(s) == ".." })
+	if len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func backupOf(t *testing.T, ctx context.Context) (*fake, imgcopy.LiveImage, *imgcopy.Snapshot, error) {
+	t.Helper()
+	f := newFake(t)
+	t.Setenv(helperEnv, "1")
+	i := disk(t, t.TempDir())
+	b, err := os.ReadFile(i.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.write("disk", string(b))
+	s, err := Backup{Helper: helper(), Log: quiet}.Snapshot(ctx, i)
+	return f, i, s, err
+}
+
+func TestBackup(t *testing.T) {
+	f, i, s, err := backupOf(t, t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameFiles(t, i.Path, s.Adopt)
+	want := `<domainbackup mode="push"><disks><disk name="vda" type="file" backup="yes"><driver type="raw"></driver>` +
+		`<target file="` + s.Adopt + `"></target></disk></disks></domainbackup>`
+	if got := f.read("request.xml"); got != want {
+		t.Errorf("the request is\n%s\nwant\n%s", got, want)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	onlyDisk(t, filepath.Dir(i.Path))
+}
+
+func TestBackupFreezesTheGuest(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(helperEnv, "1")
+	f.write("agent", "")
+	i := disk(t, t.TempDir())
+	f.write("disk", "data")
+	s, err := Backup{Helper: helper(), Log: quiet}.Snapshot(t.Context(), i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	calls := f.calls()
+	freeze, begin, thaw := slices.Index(calls, "domfsfreeze"), slices.Index(calls, "backup-begin"), slices.Index(calls, "domfsthaw")
+	if freeze < 0 || freeze > begin || begin > thaw {
+		t.Errorf("virsh was asked for %q: freeze, begin, thaw is the order", calls)
+	}
+}
+
+func TestBackupFails(t *testing.T) {
+	t.Setenv("BACKUP", "Failed")
+	_, i, _, err := backupOf(t, t.Context())
+	if err == nil || !strings.Contains(err.Error(), `"Failed"`) {
+		t.Errorf("error %v", err)
+	}
+	onlyDisk(t, filepath.Dir(i.Path))
+}
+
+func TestBackupInterrupted(t *testing.T) {
+	t.Setenv("BACKUP", "Unbounded")
+	reason := errors.New("enough")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, reason)
+	defer cancel()
+	f, i, _, err := backupOf(t, ctx)
+	if !errors.Is(err, reason) {
+		t.Errorf("error %v", err)
+	}
+	if got := f.read("job"); got != "Cancelled" {
+		t.Errorf("the job is %s: it goes on without anybody waiting for it", got)
+	}
+	onlyDisk(t, filepath.Dir(i.Path))
+}
+
+func TestWhoCannotBeStopped(t *testing.T) {
+	newFake(t)
+	i := disk(t, t.TempDir())
+	i.Uses = []guard.Use{{Role: guard.RoleDisk, Evidence: guard.EvidenceProcess, PID: 4711}}
+	for _, way := range []imgcopy.Live{Suspend{Helper: helper(), Log: quiet}, Backup{Helper: helper(), Log: quiet}} {
+		if _, err := way.Snapshot(t.Context(), i); err == nil {
+			t.Errorf("%T: no error for a QEMU without libvirt", way)
+		}
+	}
+	i.Uses = []guard.Use{{Domain: "a", Target: "vda", Role: guard.RoleDisk}, {Domain: "b", Target: "vdb", Role: guard.RoleDisk}}
+	if _, err := (Backup{Helper: helper(), Log: quiet}).Snapshot(t.Context(), i); err == nil || !strings.Contains(err.Error(), "share this disk") {
+		t.Errorf("a shared disk: error %v", err)
+	}
+}
