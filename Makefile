@@ -19,7 +19,7 @@ UNIT_TIMEOUT := 5m
 E2E_TIMEOUT  := 15m
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build lint unit race single-cpu e2e test ci demo bench bench-view bench-copy conformance fuzz torture packages man clean
+.PHONY: help deps build lint unit race single-cpu e2e test ci demo bench bench-view bench-survive bench-copy conformance fuzz torture packages man clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,10 +63,13 @@ ci: lint test ## what .ci/run runs
 demo: deps build ## the story in the terminal, on a real running domain in a scratch directory
 	@$(GO) test -c -o bin/demo ./test/demo && IMGWARD_BIN=$(CURDIR)/bin bin/demo
 
-bench: bench-view bench-copy ## all benchmarks
+bench: bench-view bench-survive bench-copy ## all benchmarks
 
 bench-view: deps build ## the view against the native directory and its peers
 	$(GO) run ./test/benchview
+
+bench-survive: build ## the pause when the daemon is killed
+	$(GO) run ./test/benchsurvive
 
 bench-copy: deps build ## imgcp against cp, dd, qemu-img, nbdcopy, ddrescue
 	$(GO) run ./test/benchcopy

@@ -133,6 +133,27 @@ func MountAt(dir string) (*mountinfo.Info, error) {
 // Device is the st_dev of what is mounted.
 func Device(m *mountinfo.Info) uint64 { return unix.Mkdev(uint32(m.Major), uint32(m.Minor)) }
 
+// Dead says whether a FUSE mount has lost its daemon. Its attributes may still be in the kernel's memory: statfs is not.
+func Dead(mountpoint string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(mountpoint, &st) == unix.ENOTCONN
+}
+
+// inView says whether a directory is shown by a view.
+func inView(dir string) bool {
+	list, err := mountinfo.GetMounts(mountinfo.ParentsFilter(dir))
+	if err != nil {
+		return false
+	}
+	var on *mountinfo.Info
+	for _, m := range list {
+		if on == nil || len(m.Mountpoint) >= len(on.Mountpoint) {
+			on = m
+		}
+	}
+	return on != nil && on.FSType == FSType
+}
+
 // CheckTarget says what stands in the way of a view on o.Mountpoint, before anything is done. ErrIsView: one is there.
 // ErrStale: one was there, and its daemon died.
 func CheckTarget(o *Options) error {
@@ -141,8 +162,7 @@ func CheckTarget(o *Options) error {
 		return fmt.Errorf("read the mount table: %w", err)
 	}
 	if m != nil && strings.HasPrefix(m.FSType, "fuse") {
-		var st unix.Stat_t
-		if err := unix.Stat(o.Mountpoint, &st); err == unix.ENOTCONN {
+		if Dead(o.Mountpoint) {
 			return fmt.Errorf("%s %w (umount -l %s, then try again)", o.Mountpoint, ErrStale, o.Mountpoint)
 		}
 		if m.FSType == FSType {
@@ -157,6 +177,9 @@ func CheckTarget(o *Options) error {
 		if !st.IsDir() {
 			return &os.PathError{Op: "mount", Path: dir, Err: syscall.ENOTDIR}
 		}
+	}
+	if o.Backing != o.Mountpoint && inView(o.Backing) {
+		return fmt.Errorf("%s %w: show the directory that it shows instead", o.Backing, ErrIsView)
 	}
 	if o.Backing != o.Mountpoint && strings.HasPrefix(o.Mountpoint+"/", o.Backing+"/") {
 		return fmt.Errorf("%s is inside %s: a view cannot show the directory that it is in", o.Mountpoint, o.Backing)

@@ -98,6 +98,8 @@ an image in use by a running virtual machine, whoever asks, root included.
   imgward who vm-disk2.img                  who uses this file
   imgward check truncate vm-disk2.img       would this be refused?
   imgward umount /var/lib/libvirt/images    end the protection`,
+		Args:          usage(cobra.NoArgs),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,

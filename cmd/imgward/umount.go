@@ -50,7 +50,7 @@ func umount(cmd *cobra.Command, dir string, lazy bool) error {
 	if os.Geteuid() != 0 {
 		return errors.New("only root can unmount a view")
 	}
-	if lazy {
+	if lazy || viewfs.Dead(mountpoint) {
 		return unix.Unmount(mountpoint, unix.MNT_DETACH)
 	}
 	held, err := holders(cmd.Context(), mountpoint)

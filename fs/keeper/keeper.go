@@ -138,7 +138,7 @@ func (k *Keeper) listen() error {
 func (k *Keeper) generation(died time.Time) error {
 	cmd := exec.Command(k.program(), k.Args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(withoutListen(os.Environ()), "NOTIFY_SOCKET="+k.Socket)
+	cmd.Env = append(withoutListen(os.Environ()), "NOTIFY_SOCKET="+k.Socket, memoryEnv)
 	if len(k.names) > 0 {
 		cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(k.names)), "LISTEN_FDNAMES="+strings.Join(k.names, ":"))
 		for _, name := range k.names {
@@ -163,6 +163,9 @@ func (k *Keeper) generation(died time.Time) error {
 	k.drain() // what it sent before it died is in the socket still
 	return err
 }
+
+// memoryEnv has a worker's freed memory stay present until memory is short (see viewfs: prefault).
+const memoryEnv = "GODEBUG=madvdontneed=0"
 
 // adopted watches a worker that another keeper started, and that has outlived it.
 func (k *Keeper) adopted() error {

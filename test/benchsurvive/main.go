@@ -1,0 +1,168 @@
+// benchsurvive measures the pause that a client sees when a view's worker is killed: from SIGKILL to the first answer of
+// its successor, to a request that the kernel cannot answer itself. Beside it, whether reads in kernel passthrough pause.
+//
+//	make bench-survive            or: go run ./test/benchsurvive -kills 50
+//
+// It needs root and bin/imgward (or IMGWARD), and mounts a scratch directory.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	kills := flag.Int("kills", 30, "kills for each row")
+	handles := flag.Int("handles", 1000, "files held open")
+	dir := flag.String("dir", "/var/lib", "where to make the scratch directory")
+	flag.Parse()
+	fmt.Printf("| nodes | open files | pause p50 | p99 | longest | longest read in passthrough |\n| ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	for _, nodes := range []int{10, 1000, 100_000} {
+		if err := row(*dir, nodes, min(*handles, nodes), *kills); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// row mounts a view over so many files, has the kernel know them all, holds some open, and kills.
+func row(parent string, nodes, handles, kills int) (err error) {
+	dir, err := os.MkdirTemp(parent, "imgward-bench-survive-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for i := range nodes {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("file", i)), []byte("x"), 0o600); err != nil {
+			return err
+		}
+	}
+	v := view{dir: dir, binary: binary()}
+	if err := v.run("mount", "--log", dir+".log", dir); err != nil {
+		return err
+	}
+	defer os.Remove(dir + ".log")
+	defer func() { _ = v.run("umount", dir) }()
+	open, err := v.hold(nodes, handles)
+	if err != nil {
+		return err
+	}
+	defer closeAll(open)
+	pauses, slowest, err := v.kill(open[0], kills)
+	if err != nil {
+		return err
+	}
+	slices.Sort(pauses)
+	at := func(q float64) time.Duration {
+		return pauses[int(q*float64(len(pauses)-1))].Round(100 * time.Microsecond)
+	}
+	fmt.Printf("| %d | %d | %v | %v | %v | %v |\n", nodes, handles, at(0.5), at(0.99), at(1), slowest.Round(10*time.Microsecond))
+	return nil
+}
+
+func binary() string {
+	if b := os.Getenv("IMGWARD"); b != "" {
+		return b
+	}
+	return "bin/imgward"
+}
+
+type view struct{ dir, binary string }
+
+func (v *view) run(args ...string) error {
+	out, err := exec.Command(v.binary, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("imgward %v: %w: %s", args, err, out)
+	}
+	return nil
+}
+
+// worker is the pid of the worker that serves.
+func (v *view) worker() (int, error) {
+	out, err := exec.Command(v.binary, "status", "--json", v.dir).Output()
+	if err != nil {
+		return 0, err
+	}
+	var s struct{ PID int }
+	return s.PID, json.NewDecoder(bytes.NewReader(out)).Decode(&s)
+}
+
+// hold looks up all files and opens some.
+func (v *view) hold(nodes, handles int) (open []*os.File, err error) {
+	for i := range nodes {
+		name := filepath.Join(v.dir, fmt.Sprint("file", i))
+		if i >= handles {
+			var st unix.Stat_t
+			if err := unix.Stat(name, &st); err != nil {
+				return open, err
+			}
+			continue
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return open, err
+		}
+		open = append(open, f)
+	}
+	return open, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// kill kills the worker again and again. The answer waited for is that to a name that does not exist: the kernel keeps
+// no negative answers of ours.
+func (v *view) kill(reader *os.File, kills int) (pauses []time.Duration, slowest time.Duration, err error) {
+	stop, done := make(chan struct{}), make(chan time.Duration)
+	go func() { done <- read(reader, stop) }()
+	defer func() {
+		close(stop)
+		slowest = <-done
+	}()
+	for i := range kills {
+		pid, err := v.worker()
+		if err != nil {
+			return nil, 0, err
+		}
+		var st unix.Stat_t
+		start := time.Now()
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			return nil, 0, err
+		}
+		if err := unix.Stat(filepath.Join(v.dir, fmt.Sprint("absent", i)), &st); err != unix.ENOENT {
+			return nil, 0, fmt.Errorf("after a kill: %v, want ENOENT", err)
+		}
+		pauses = append(pauses, time.Since(start))
+	}
+	return pauses, 0, nil
+}
+
+// read reads one byte over and over and returns the longest time that took.
+func read(f *os.File, stop chan struct{}) (slowest time.Duration) {
+	var b [1]byte
+	for {
+		select {
+		case <-stop:
+			return slowest
+		default:
+		}
+		start := time.Now()
+		if _, err := f.ReadAt(b[:], 0); err != nil {
+			log.Fatalf("a read failed while the worker was killed: %v", err)
+		}
+		slowest = max(slowest, time.Since(start))
+		time.Sleep(200 * time.Microsecond)
+	}
+}
