@@ -36,7 +36,7 @@ func newCopyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "imgcp [OPTIONS] SRC… DST",
 		Short:   "Copy disk images block for block",
-		Long:    copyHelp + exitHelp,
+		Long:    copyHelp,
 		Example: copyExamples,
 		Version: version,
 		Args:    cobra.ArbitraryArgs,

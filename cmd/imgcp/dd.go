@@ -40,6 +40,7 @@ SIGUSR1 prints the statistics so far.
 // ddFlags are the flags of imgcp dd; everything else is operands.
 type ddFlags struct {
 	copyFlags
+	allow bool // to overwrite
 }
 
 func newDDCommand() *cobra.Command {
@@ -47,16 +48,16 @@ func newDDCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "dd [OPTIONS] [OPERAND]…",
 		Short: "Copy with dd's operands, guarded and fast",
-		Long:  ddHelp + exitHelp,
+		Long:  ddHelp,
 		Example: `  imgcp dd if=/dev/zero of=vm1-disk2.img bs=1G count=40
   imgcp dd if=boot.bin of=vm1.img bs=512 count=1 conv=notrunc`,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), args) },
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: completeOperand,
+		RunE:              func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), args) },
 	}
-	c.Flags().StringVar(&f.overwrite, "overwrite", "", "truncate or overwrite what exists, if nobody uses it")
-	c.Flags().Lookup("overwrite").NoOptDefVal = string(imgcopy.InPlace)
+	c.Flags().BoolVar(&f.allow, "overwrite", false, "truncate or overwrite what exists, if nobody uses it")
 	c.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask before a block device is overwritten")
-	c.Flags().StringVar(&f.live, "live", "", "read a disk that a running domain writes to: `suspend-reflink`, backup or torn")
+	c.Flags().StringVar(&f.live, "live", "", "read a disk that a running domain writes to; `WAY`: suspend-reflink, backup, torn")
 	return c
 }
 
@@ -72,7 +73,9 @@ func (f *ddFlags) run(ctx context.Context, args []string) error {
 	defer w.close()
 	o := imgcopy.Defaults()
 	o.Users, o.Locks, o.Log, o.Confirm = w.users, imageLocks{}, w.log, f.confirm
-	o.Overwrite = imgcopy.Overwrite(f.overwrite)
+	if f.allow {
+		o.Overwrite = imgcopy.InPlace
+	}
 	if o.Live, err = f.liveWay(w); err != nil {
 		return usageError{err}
 	}

@@ -19,7 +19,7 @@ const (
 	exitInterrupted = 130
 )
 
-// exitHelp ends the long help of every command.
+// exitHelp ends the help of every command.
 const exitHelp = `
 EXIT STATUS
   0    done

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -20,16 +21,21 @@ func main() {
 // errInterrupted is the cause of a context that a signal ended.
 var errInterrupted = errors.New("interrupted")
 
+// sameSignal is how soon after the first a second signal belongs to it: timeout(1) and service managers signal a process
+// and then its group.
+const sameSignal = 500 * time.Millisecond
+
 // withSignals ends the context at the first SIGINT, SIGTERM or SIGHUP, so that unfinished files are removed. A second
-// signal ends the process at once.
+// signal, a moment later, ends the process at once.
 func withSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		if s, ok := <-c; ok {
+			cancel(fmt.Errorf("%w by signal: %s", errInterrupted, s))
+			time.Sleep(sameSignal)
 			signal.Stop(c)
-			cancel(fmt.Errorf("%w by %s", errInterrupted, s))
 		}
 	}()
 	return ctx, func() { signal.Stop(c); cancel(nil) }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/time/rate"
@@ -26,34 +27,40 @@ type copyFlags struct {
 }
 
 // beside stands for a file beside each destination, for options whose file need not be named.
-const beside = "beside"
+const beside = "DST.manifest"
 
 func (f *copyFlags) define(flags *pflag.FlagSet) {
 	flags.SortFlags = false
-	flags.StringVar(&f.overwrite, "overwrite", "", "overwrite an existing destination that nobody uses: `replace` it at the end, or write in-place")
+	flags.StringVar(&f.overwrite, "overwrite", "", "overwrite an existing destination that nobody uses; `WAY`: replace (the "+
+		"default: the whole copy takes its place at the end), in-place (write into it)")
 	flags.Lookup("overwrite").NoOptDefVal = string(imgcopy.Replace)
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask before a block device is overwritten")
-	flags.StringVar(&f.live, "live", "", "copy a disk that a running domain writes to: `suspend-reflink`, backup or torn")
+	flags.StringVar(&f.live, "live", "", "copy a disk that a running domain writes to; `WAY`: suspend-reflink (the domain "+
+		"stands still for milliseconds), backup (libvirt's backup job), torn (inconsistent!)")
 	flags.BoolVar(&f.verify, "verify", false, "read the copy back from the medium and compare it with the source")
-	flags.StringVar(&f.manifest, "manifest", "", "write BLAKE3 hashes to `FILE` (default DST.manifest)")
+	flags.StringVar(&f.manifest, "manifest", "", "write BLAKE3 hashes to `FILE` (default DST.manifest), for imgcp verify")
 	flags.Lookup("manifest").NoOptDefVal = beside
 	flags.BoolVar(&f.resume, "resume", false, "leave something to go on with if interrupted, and go on with it")
-	flags.StringVar(&f.onError, "on-error", "stop", "what cannot be read: `stop`, zero (fill in zeroes) or retry (zero, then try again)")
-	flags.StringVar(&f.mapFile, "map", "", "write ddrescue's map of what could not be read to `FILE` (default DST.map)")
+	flags.StringVar(&f.onError, "on-error", "stop", "where the source cannot be read; `HOW`: stop (the default), zero (zeroes in "+
+		"the copy, and a map), retry (as zero, and try again at the end)")
+	flags.StringVar(&f.mapFile, "map", "", "write the map of what could not be read, in ddrescue's format, to `FILE` (default DST.map)")
 	flags.BoolVarP(&f.preserve, "preserve", "p", false, "copy owner, mode, times, extended attributes and ACLs too")
-	flags.StringVar(&f.sync, "sync", "full", "`full`: the copy is on the medium when imgcp ends; none: in the page cache")
-	flags.StringVar(&f.reflink, "reflink", "auto", "share blocks with the source: `auto`, always or never")
-	flags.StringVar(&f.direct, "direct", "auto", "write past the page cache: `auto` (with --sync=full), always or never")
-	flags.StringVar(&f.sparse, "sparse", "auto", "`auto`: zeroes become holes; never: zeroes are written")
+	flags.StringVar(&f.sync, "sync", "full", "`WHEN`: full (the default): the copy is on the medium when imgcp ends; none: it is "+
+		"in the page cache")
+	flags.StringVar(&f.reflink, "reflink", "auto", "share blocks with the source; `WHEN`: auto (the default), always, never")
+	flags.StringVar(&f.direct, "direct", "auto", "write past the page cache; `WHEN`: auto (the default: with --sync=full), always, never")
+	flags.StringVar(&f.sparse, "sparse", "auto", "`WHEN`: auto (the default): zeroes become holes; never: they are written")
 	flags.BoolVar(&f.preallocate, "preallocate", false, "reserve every block of the copy first, holes too")
-	flags.IntVar(&f.requests, "requests", imgcopy.Defaults().Requests, "reads and writes in flight, 1 MiB each")
-	flags.StringVar(&f.rate, "rate-limit", "", "read at most `BYTES` per second (suffixes K, M, G as for dd)")
-	flags.IntVarP(&f.jobs, "jobs", "j", 1, "copy this many images at once")
+	flags.IntVar(&f.requests, "requests", imgcopy.Defaults().Requests, fmt.Sprintf("keep `N` reads and writes of 1 MiB in flight "+
+		"(default %d)", imgcopy.Defaults().Requests))
+	flags.StringVar(&f.rate, "rate-limit", "", "read at most `BYTES` per second; suffixes K, M, G")
+	flags.IntVarP(&f.jobs, "jobs", "j", 1, "copy `N` images at once (default 1)")
 	flags.BoolVar(&f.plan, "plan", false, "print what would be done to which part of the image, and do nothing")
 	flags.BoolVar(&f.explain, "explain", false, "print what is done to which part of the image, and why not faster")
 	flags.BoolVar(&f.json, "json", false, "print events as JSON lines")
-	flags.StringVar(&f.progress, "progress", "auto", "`auto` (a bar on a terminal, lines elsewhere), always or never")
-	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print errors and warnings only")
+	flags.StringVar(&f.progress, "progress", "auto", "`WHEN`: auto (the default: a bar on a terminal, a line every ten seconds "+
+		"elsewhere), always, never")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print warnings and errors only")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print more")
 }
 
@@ -84,20 +91,12 @@ func (f *copyFlags) options(w *world) (imgcopy.Options, error) {
 
 // check refuses values that are not in the help.
 func (f *copyFlags) check() error {
-	for _, c := range []struct {
-		name, value string
-		allowed     []string
-	}{
-		{"overwrite", f.overwrite, []string{"", "replace", "in-place"}},
-		{"on-error", f.onError, []string{"stop", "zero", "retry"}},
-		{"sync", f.sync, []string{"full", "none"}},
-		{"reflink", f.reflink, []string{"auto", "always", "never"}},
-		{"direct", f.direct, []string{"auto", "always", "never"}},
-		{"sparse", f.sparse, []string{"auto", "never"}},
-		{"progress", f.progress, []string{"auto", "always", "never"}},
+	for name, value := range map[string]string{
+		"overwrite": f.overwrite, "on-error": f.onError, "sync": f.sync, "reflink": f.reflink, "direct": f.direct,
+		"sparse": f.sparse, "progress": f.progress, "live": f.live,
 	} {
-		if !slices.Contains(c.allowed, c.value) {
-			return fmt.Errorf("--%s=%s: one of %q", c.name, c.value, c.allowed)
+		if value != "" && !slices.Contains(flagValues[name], value) {
+			return fmt.Errorf("--%s=%s: one of %s", name, value, strings.Join(flagValues[name], ", "))
 		}
 	}
 	switch {

@@ -29,6 +29,8 @@ func newRoot() *cobra.Command {
 	c.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
+	c.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), helpText(cmd)) })
+	complete(c)
 	c.AddCommand(newVerifyCommand(), newDDCommand(), newGuardian())
 	return c
 }

@@ -29,7 +29,7 @@ func newVerifyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify [OPTIONS] IMAGE [MANIFEST|OTHER]",
 		Short: "Compare an image with its manifest, or two images",
-		Long:  verifyHelp + exitHelp,
+		Long:  verifyHelp,
 		Example: `  imgcp verify /backup/vm1.img                 against /backup/vm1.img.manifest
   imgcp verify /dev/vg0/vm1 vm1.img.manifest
   imgcp verify vm1.img /mnt/nas/vm1.img`,
@@ -42,7 +42,7 @@ func newVerifyCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return v.run(cmd, args) },
 	}
 	c.Flags().BoolVar(&v.json, "json", false, "print the result as a JSON object")
-	c.Flags().IntVar(&v.requests, "requests", imgcopy.Defaults().Requests, "reads in flight per image, 1 MiB each")
+	c.Flags().IntVar(&v.requests, "requests", imgcopy.Defaults().Requests, "keep `N` reads of 1 MiB in flight for each image")
 	return c
 }
 
