@@ -97,10 +97,16 @@ func killLibvirtdDuring(t *testing.T, h *harness.Host, g *guest, args []string) 
 	<-done
 }
 
-// hasQEMU reports whether the domain's process is there, without asking libvirtd.
+// hasQEMU reports whether the domain's process is there, without asking libvirtd, and stays. (The pid file stays behind
+// when libvirtd is killed after a managedsave has ended QEMU, or while QEMU is ending.)
 func (g *guest) hasQEMU() bool {
-	_, err := os.Stat("/run/libvirt/qemu/" + g.Name + ".pid")
-	return err == nil
+	text, err := os.ReadFile("/run/libvirt/qemu/" + g.Name + ".pid")
+	if err != nil {
+		return false
+	}
+	time.Sleep(500 * time.Millisecond)
+	state, err := os.ReadFile("/proc/" + strings.TrimSpace(string(text)) + "/stat")
+	return err == nil && !strings.Contains(string(state), ") Z ")
 }
 
 // settle brings the domain to an orderly end after its libvirtd was killed: jobs ended, the guest well, then off.
