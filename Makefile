@@ -16,7 +16,7 @@ E2E   := ./test/harness/... ./test/e2e/... ./test/policy/... ./test/packages/...
 
 # Each test binary has its own deadline, well under the half hour that the whole of `make ci` may take.
 UNIT_TIMEOUT := 5m
-E2E_TIMEOUT  := 15m
+E2E_TIMEOUT  := 25m
 
 .DEFAULT_GOAL := build
 .PHONY: help deps build lint unit race single-cpu e2e test ci demo bench bench-view bench-survive bench-copy conformance fuzz torture packages man clean
