@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/copy/dd"
+	"imgward/copy/internal/sys"
 )
 
 // DD is one run of dd under imgcp's rules: the bytes that end up in the output are those that GNU dd writes, but an image
@@ -69,7 +70,18 @@ func (d *DD) Run(ctx context.Context) (err error) {
 	if err := d.out.commit(d.op); err != nil {
 		return err
 	}
+	d.evict()
 	return incomplete
+}
+
+// evict is iflag=nocache and oflag=nocache: what is clean leaves the page cache.
+func (d *DD) evict() {
+	if d.op.IFlag&dd.NoCache != 0 {
+		sys.Evict(d.in.f, 0, 0)
+	}
+	if d.op.OFlag&dd.NoCache != 0 {
+		sys.Evict(d.out.file(), 0, 0)
+	}
 }
 
 // copy picks the fastest way that has dd's result.

@@ -131,6 +131,10 @@ func openExisting(ctx context.Context, path string, src *source, o *Options) (ta
 	if err != nil {
 		return nil, err
 	}
+	if overlays := overlaysOf(ctx, e.f, path); len(overlays) > 0 {
+		o.Log.Warn("the image is a backing file: these overlays break when it changes", "image", path,
+			"overlays", strings.Join(overlays, ", "))
+	}
 	if o.Overwrite == InPlace {
 		return &inplace{existing: e, opts: o}, nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imgward/copy/internal/testvol"
 	"imgward/guard"
 )
 
@@ -146,5 +147,22 @@ func TestBackingFileWarns(t *testing.T) {
 	}
 	if !log.has("backing file") {
 		t.Errorf("no word about overlays: %q", log.lines)
+	}
+}
+
+// TestIdleOverlayWarns: no machine runs, and yet an overlay would break.
+func TestIdleOverlayWarns(t *testing.T) {
+	src, dst := dirs(t)
+	image := write(t, src+"/image", "new")
+	base := write(t, dst+"/base.img", "old")
+	testvol.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.img", dst+"/middle.qcow2", "1M")
+	testvol.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "middle.qcow2", dst+"/top.qcow2")
+	testvol.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", dst+"/other.qcow2", "1M")
+	var log journalLog
+	mustCopy(t, image, base, func(o *Options) { o.Overwrite, o.Log = Replace, log.logger() })
+	for name, warned := range map[string]bool{"middle.qcow2": true, "top.qcow2": true, "other.qcow2": false} {
+		if log.has(name) != warned {
+			t.Errorf("%s: a warning: %v, want %v: %q", name, !warned, warned, log.lines)
+		}
 	}
 }

@@ -60,6 +60,9 @@ func (f *copyFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if spots := blindSpots(); len(spots) > 0 && (f.explain || f.plan || f.verbose) {
+		w.log.Info("not all evidence of use can be looked at", "hidden", strings.Join(spots, ", "))
+	}
 	if f.plan {
 		return f.printPlans(cmd, jobs, o)
 	}
