@@ -42,12 +42,10 @@ func (s Suspend) Snapshot(ctx context.Context, i imgcopy.LiveImage) (_ *imgcopy.
 			err = errors.Join(err, c.remove())
 		}
 	}()
-	// While everything still runs: it shows whether there are reflinks, and writes back most of what the machines'
-	// stop would have to wait for.
-	if err := c.take(ctx, i.File); err != nil {
+	if err := c.rehearse(ctx, i.File); err != nil {
 		return nil, errNoReflink(i.Path, err)
 	}
-	if err := s.suspended(ctx, names, func() error { return c.take(ctx, i.File) }); err != nil {
+	if err := s.suspended(ctx, names, func() error { return c.take(ctx, i.File, atOnce) }); err != nil {
 		return nil, err
 	}
 	return c.snapshot(), nil

@@ -1,0 +1,182 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"imgward/test/harness"
+)
+
+// imgcp runs the copy command.
+func imgcp(t *testing.T, args ...string) harness.Result {
+	t.Helper()
+	return harness.Run(t, append([]string{harness.Imgcp(), "-v"}, args...)...)
+}
+
+// exits fails the test unless a command ended with that code and these words.
+func exits(t *testing.T, r harness.Result, code int, words ...string) {
+	t.Helper()
+	if r.Exit != code {
+		t.Errorf("%s: exit code %d, want %d: %s", strings.Join(r.Args, " "), r.Exit, code, r.Stderr)
+	}
+	for _, w := range words {
+		if !strings.Contains(r.Stderr, w) {
+			t.Errorf("%s: %q is not in %q", strings.Join(r.Args, " "), w, r.Stderr)
+		}
+	}
+}
+
+// xfsBelow mounts XFS, which has reflinks, in the directory of images, and returns its name there.
+func xfsBelow(t *testing.T, h *harness.Host) string {
+	t.Helper()
+	file, dir := filepath.Join(h.Dir, "disk.xfs"), h.Image("xfs")
+	harness.Run(t, "truncate", "-s", "320M", file).OK(t)
+	harness.Run(t, "mkfs.xfs", "-q", file).OK(t)
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	harness.Run(t, "mount", "-o", "loop", file, dir).OK(t)
+	beneath := h.Beneath(t, dir)
+	t.Cleanup(func() {
+		if err := unix.Unmount(beneath, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount XFS: %v", err)
+		}
+	})
+	return "xfs"
+}
+
+// TestImgcpRefuses: with and without a view, a running domain's disk is neither overwritten nor copied torn.
+func TestImgcpRefuses(t *testing.T) {
+	h := harness.New(t)
+	h.Mount(t)
+	disk := h.Raw(t, "vm-disk2.img", 64*MiB)
+	other := h.Raw(t, "other.img", 8*MiB)
+	g := boot(t, h, "rhevm", harness.Disk{Target: "vda", File: disk})
+	for _, args := range [][]string{
+		{"--overwrite", other, disk}, {"--overwrite=in-place", other, disk}, {disk, h.Image("copy.img")},
+		{"dd", "if=" + other, "of=" + disk, "conv=notrunc"}, {"dd", "--overwrite", "if=/dev/zero", "of=" + disk, "bs=1M", "count=4"},
+		{"dd", "if=" + disk, "of=" + h.Image("copy.img")}, {"verify", disk, other},
+	} {
+		r := harness.Run(t, append([]string{harness.Imgcp()}, args...)...)
+		exits(t, r, 3, "vda of running domain rhevm")
+	}
+	exits(t, imgcp(t, other, disk), 4, "vm-disk2.img exists", "rhevm", "vm-disk3.img")
+	if _, err := os.Stat(h.Image("copy.img")); err == nil {
+		t.Error("a refused copy left something behind")
+	}
+	g.Agent.Healthy(t, "vda")
+	g.Finish(t, "vda", disk, "raw")
+	exits(t, imgcp(t, "--overwrite", other, disk), 0) // the same, now that the machine is off
+}
+
+// TestImgcpLive: a consistent copy of a running domain's disk, while the guest writes, and the guest notices nothing.
+func TestImgcpLive(t *testing.T) {
+	for _, c := range []struct{ way, format, fs string }{
+		{"suspend-reflink", "raw", "xfs"},
+		{"backup", "raw", ""},
+		{"backup", "qcow2", ""},
+	} {
+		t.Run(c.way+" "+c.format, func(t *testing.T) {
+			h := harness.New(t)
+			if c.fs != "" {
+				xfsBelow(t, h)
+			}
+			h.Mount(t)
+			name := filepath.Join(c.fs, "vm."+c.format)
+			disk := h.Image(name)
+			if c.format == "raw" {
+				h.Raw(t, name, 64*MiB)
+			} else {
+				h.Qcow2(t, name, 64*MiB)
+			}
+			g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk, Format: c.format})
+			account := g.Agent.Account(t, "vda")
+			quiet, busy := disk+".quiet", disk+".busy"
+			exits(t, imgcp(t, "--live="+c.way, "--verify", disk, quiet), 0)
+			h.CheckImage(t, quiet, c.format, account)
+			g.WhileWriting(t, "vda", func() { exits(t, imgcp(t, "--live="+c.way, disk, busy), 0) })
+			if state := g.State(t); state != "running" {
+				t.Errorf("the domain is %s", state)
+			}
+			nothingHidden(t, filepath.Dir(disk))
+			g.Finish(t, "vda", disk, c.format)
+		})
+	}
+}
+
+// nothingHidden fails if a copy has left a temporary file.
+func nothingHidden(t *testing.T, dir string) {
+	t.Helper()
+	if left, _ := filepath.Glob(dir + "/.*imgcp*"); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// TestImgcpSuspendNeedsReflinks: without them the domain is left alone, and told is what works.
+func TestImgcpSuspendNeedsReflinks(t *testing.T) {
+	h := harness.New(t)
+	h.Mount(t)
+	disk := h.Raw(t, "vm.img", 256*MiB)
+	harness.Run(t, "dd", "if=/dev/urandom", "of="+disk, "bs=1M", "count=256", "conv=notrunc", "status=none").OK(t)
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk})
+	if fs := strings.TrimSpace(harness.Run(t, "stat", "-f", "-c", "%T", h.Out).OK(t)); fs != "ext2/ext3" {
+		t.Skipf("the sandbox is on %s, which may have reflinks", fs)
+	}
+	g.WhileWriting(t, "vda", func() {
+		exits(t, imgcp(t, "--live=suspend-reflink", disk, h.Image("copy.img")), 1, "--live=backup")
+	})
+	nothingHidden(t, h.Images)
+	g.Finish(t, "vda", disk, "raw")
+}
+
+// TestImgcpKilledWhileSuspended kills imgcp as soon as the domain has been suspended; it goes on all the same.
+func TestImgcpKilledWhileSuspended(t *testing.T) {
+	h := harness.New(t)
+	xfsBelow(t, h)
+	h.Mount(t)
+	disk := h.Raw(t, "xfs/vm.img", 64*MiB)
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk})
+	virsh := harness.Run(t, "sh", "-c", "command -v virsh").OK(t)
+	path := filepath.Join(h.Dir, "virsh")
+	// $PPID is the process that suspends and resumes; its parent is imgcp.
+	script := "#!/bin/sh\n" + strings.TrimSpace(virsh) + ` "$@" || exit
+case "$*" in *suspend*) kill -9 $(awk '{print $4}' /proc/$PPID/stat); echo killed >` + h.Dir + `/killed ;; esac
+`
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := harness.Cmd{
+		Args: []string{harness.Imgcp(), "--live=suspend-reflink", disk, h.Image("xfs/copy.img")},
+		Env:  []string{"PATH=" + h.Dir + ":" + os.Getenv("PATH")},
+	}.Run(t)
+	if _, err := os.Stat(filepath.Join(h.Dir, "killed")); err != nil || r.Exit != -1 {
+		t.Fatalf("imgcp was not killed: exit %d, %s", r.Exit, r.Stderr)
+	}
+	g.WaitState(t, "running")
+	g.Agent.Healthy(t, "vda")
+	g.Finish(t, "vda", disk, "raw")
+}
+
+// TestImgcpSharesThroughTheView: where the backing file system has reflinks, a copy through the view has them too.
+func TestImgcpSharesThroughTheView(t *testing.T) {
+	h := harness.NewFiles(t)
+	xfsBelow(t, h)
+	h.Mount(t)
+	h.Raw(t, "xfs/a.img", 64*MiB)
+	a, b := h.Image("xfs/a.img"), h.Image("xfs/b.img")
+	harness.Run(t, "dd", "if=/dev/urandom", "of="+a, "bs=1M", "count=32", "conv=notrunc,fsync", "status=none").OK(t)
+	r := imgcp(t, "--explain", "--reflink=always", a, b)
+	method := "copy_file_range"
+	if harness.Native() {
+		method = "reflink"
+	}
+	exits(t, r, 0, method)
+	harness.Run(t, "cmp", a, b).OK(t)
+	if extents := harness.Run(t, "filefrag", "-v", h.Beneath(t, h.Image("xfs"))+"/b.img"); !strings.Contains(extents.Stdout, "shared") {
+		t.Errorf("no block is shared:\n%s%s", extents.Stdout, extents.Stderr)
+	}
+}
