@@ -42,7 +42,8 @@ func (s *domains) newDomain(d *libvirt.Domain, before *domain) *domain {
 	}
 	for _, i := range d.Images {
 		l := &listing{domain: n, image: i, evidence: s.evidence}
-		if before != nil && before.start == n.start {
+		// Two VMMs may have started within one clock tick: only the pid tells them apart then.
+		if before != nil && before.PID == d.PID && before.start == n.start {
 			l.ids = before.idsOf(i.Path)
 		}
 		n.listings = append(n.listings, l)
