@@ -33,6 +33,10 @@ EXIT STATUS
 			}
 			for _, m := range views {
 				v, err := control.Dial(m).View(cmd.Context())
+				if control.Dead(err) {
+					h.Dead = append(h.Dead, m)
+					continue
+				}
 				if err != nil {
 					return err
 				}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -54,27 +55,37 @@ func checkPolicy(cmd *cobra.Command, file string, asJSON bool) error {
 			fmt.Fprintln(out, "no imgward view is mounted, so there is nothing to compare it with")
 		}
 	}
+	var failed []error
 	for _, v := range views {
-		if !asJSON {
-			fmt.Fprintf(out, "%s:\n", shown(v))
-			if err := programChanges(cmd, v, p); err != nil {
-				return err
-			}
+		err := comparePolicy(cmd, v, control.PolicyText{Source: file, Text: string(text)}, p, asJSON)
+		if control.Dead(err) {
+			// What another view lacks does not make the file less valid, nor hide the other views.
+			fmt.Fprintf(cmd.ErrOrStderr(), "imgward: %s is left out: no daemon serves it (see imgward status %s)\n", shown(v), shown(v))
+			continue
 		}
-		n := 0
-		ask := control.PolicyText{Source: file, Text: string(text)}
-		err := control.Dial(v).Post(cmd.Context(), "policy/check", ask, func(line []byte) error {
-			n++
-			return printChange(cmd, line, asJSON)
-		})
-		if err != nil {
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+// comparePolicy says what a policy would change for one view.
+func comparePolicy(cmd *cobra.Command, view string, text control.PolicyText, p *policy.Policy, asJSON bool) error {
+	out := cmd.OutOrStdout()
+	if !asJSON {
+		fmt.Fprintf(out, "%s:\n", shown(view))
+		if err := programChanges(cmd, view, p); err != nil {
 			return err
 		}
-		if n == 0 && !asJSON {
-			fmt.Fprintln(out, "  no image is affected as things are now")
-		}
 	}
-	return nil
+	n := 0
+	err := control.Dial(view).Post(cmd.Context(), "policy/check", text, func(line []byte) error {
+		n++
+		return printChange(cmd, line, asJSON)
+	})
+	if err == nil && n == 0 && !asJSON {
+		fmt.Fprintln(out, "  no image is affected as things are now")
+	}
+	return err
 }
 
 func printChange(cmd *cobra.Command, line []byte, asJSON bool) error {

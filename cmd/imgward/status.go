@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -26,18 +27,17 @@ func newStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var failed []error // a view that does not answer does not hide the others
 			for i, v := range views {
 				if i > 0 && !asJSON {
 					fmt.Fprintln(cmd.OutOrStdout())
 				}
-				if err := showStatus(cmd.Context(), cmd.OutOrStdout(), v, asJSON); err != nil {
-					return err
-				}
+				failed = append(failed, showStatus(cmd.Context(), cmd.OutOrStdout(), v, asJSON))
 			}
 			if len(views) == 0 && !asJSON {
 				fmt.Fprintln(cmd.OutOrStdout(), "no imgward view is mounted (imgward mount DIR)")
 			}
-			return nil
+			return errors.Join(failed...)
 		},
 	}
 	jsonFlag(c, &asJSON)

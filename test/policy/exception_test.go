@@ -78,9 +78,10 @@ func (v *view) killWorker(t *testing.T) {
 }
 
 type description struct {
-	PID      int
-	Policy   string
-	Warnings []string
+	PID       int
+	KeeperPID int `json:"keeper_pid"`
+	Policy    string
+	Warnings  []string
 }
 
 func (v *view) describe(t *testing.T) (d description) {

@@ -72,3 +72,47 @@ func TestPolicyCheck(t *testing.T) {
 		t.Errorf("an empty file: %v %s", err, out)
 	}
 }
+
+// TestDeadView: a view whose daemon is gone, keeper and all, hides neither the other views nor what is asked of them.
+func TestDeadView(t *testing.T) {
+	v, dead := mount(t, allAlways), mountDead(t)
+	v.image(t, "a.img")
+	next := v.policy + ".next"
+	if err := os.WriteFile(next, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := v.run(t, "policy", "check", next); !strings.Contains(out, "a.img: refused") || !strings.Contains(out, dead+" is left out") {
+		t.Errorf("policy check says:\n%s", out)
+	}
+	if out, err := v.try(t, "status"); err == nil || !strings.Contains(out, v.dir) || !strings.Contains(out, dead) {
+		t.Errorf("status: %v\n%s", err, out)
+	}
+	if out, err := v.try(t, "doctor"); err == nil || !strings.Contains(out, dead+" is a dead view") {
+		t.Errorf("doctor: %v\n%s", err, out)
+	}
+}
+
+// mountDead leaves a mounted view without daemon or keeper, and returns its mountpoint.
+func mountDead(t *testing.T) string {
+	t.Helper()
+	v := newView(t, allAlways)
+	v.run(t, "mount", "--log", v.log, "-o", "policy="+v.policy, v.dir)
+	t.Cleanup(func() {
+		if err := syscall.Unmount(v.dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	d := v.describe(t)
+	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} { // none may start another in between
+		for _, pid := range []int{d.KeeperPID, d.PID} {
+			if err := syscall.Kill(pid, sig); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	until(t, "the daemon is gone", func() bool {
+		_, err := v.try(t, "status", "--json", v.dir)
+		return err != nil
+	})
+	return v.dir
+}

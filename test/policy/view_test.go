@@ -31,6 +31,15 @@ type view struct {
 
 func mount(t *testing.T, policy string) *view {
 	t.Helper()
+	v := newView(t, policy)
+	v.run(t, "mount", "--log", v.log, "-o", "policy="+v.policy, v.dir)
+	t.Cleanup(func() { v.run(t, "umount", v.dir) })
+	return v
+}
+
+// newView makes the directories of a view that is not mounted yet.
+func newView(t *testing.T, policy string) *view {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("needs root")
 	}
@@ -47,8 +56,6 @@ func mount(t *testing.T, policy string) *view {
 		t.Fatal(err)
 	}
 	v.setPolicy(t, policy)
-	v.run(t, "mount", "--log", v.log, "-o", "policy="+v.policy, v.dir)
-	t.Cleanup(func() { v.run(t, "umount", v.dir) })
 	return v
 }
 

@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"syscall"
 )
 
 // Client asks a view's daemon.
@@ -70,6 +72,12 @@ func (c *Client) do(ctx context.Context, method, endpoint string, query url.Valu
 		}
 	}
 	return lines.Err()
+}
+
+// Dead says whether a question failed because no daemon serves the view, and none will: while a successor is being
+// started the keeper holds the socket, and questions wait.
+func Dead(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist)
 }
 
 func answerError(body io.Reader) error {

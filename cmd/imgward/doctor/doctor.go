@@ -32,9 +32,10 @@ type View struct {
 	Warnings            []string
 }
 
-// Host is what is looked at. Views that do not answer are left out, and reported by the caller.
+// Host is what is looked at.
 type Host struct {
 	Views  []View
+	Dead   []string // mountpoints of views that no daemon serves any more
 	Policy string // the default policy file
 	Log    *slog.Logger
 }

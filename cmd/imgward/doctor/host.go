@@ -50,10 +50,13 @@ func (h *Host) policy(context.Context) []Finding {
 }
 
 func (h *Host) views(context.Context) []Finding {
-	if len(h.Views) == 0 {
-		return []Finding{problem("no view is mounted: nothing is protected", "imgward mount /var/lib/libvirt/images")}
-	}
 	var list []Finding
+	for _, dir := range h.Dead {
+		list = append(list, problem(dir+" is a dead view: no daemon serves it", "umount -l "+dir+", and mount it again"))
+	}
+	if len(h.Views) == 0 {
+		return append(list, problem("no view is mounted: nothing is protected", "imgward mount /var/lib/libvirt/images"))
+	}
 	for _, v := range h.Views {
 		list = append(list, ok(v.Mountpoint+" is protected"))
 		if !v.Passthrough {
