@@ -25,6 +25,8 @@ type handle struct {
 	opener guard.Process
 	since  time.Time
 	kept   bool // the keeper has fd too; guarded by node.mu
+	// closed is when one of its descriptors was closed last, while there were locks; guarded by node.mu.
+	closed time.Time
 
 	dir *dirStream // of a directory
 }
@@ -127,6 +129,15 @@ const resendBit = 1 << 63
 func handleName(slot uint32) string { return "h" + strconv.FormatUint(uint64(slot), 36) }
 func lockName(slot uint32) string   { return "l" + strconv.FormatUint(uint64(slot), 36) }
 
+// slotOf is the slot in a name that handleName or lockName made; false: neither did.
+func slotOf(name string) (uint32, bool) {
+	if name == "" {
+		return 0, false
+	}
+	slot, err := strconv.ParseUint(name[1:], 36, 32)
+	return uint32(slot), err == nil && (name == handleName(uint32(slot)) || name == lockName(uint32(slot)))
+}
+
 // attach adds a handle to its node; node.mu is held.
 func (n *node) attach(h *handle) {
 	if n.open == nil {
@@ -193,10 +204,10 @@ func (fs *FS) detach(h *handle) bool {
 	if h.writable() {
 		n.writers.Add(-1)
 	}
-	fs.handles.remove(h)
 	if h.kept {
-		fs.keeper.Drop(handleName(h.slot))
+		fs.keeper.Drop(handleName(h.slot)) // before the slot is free, and with it the name
 	}
+	fs.handles.remove(h)
 	if n.open.changed != nil {
 		close(n.open.changed)
 		n.open.changed = nil

@@ -123,7 +123,7 @@ func (fs *FS) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if no != 0 {
 		return fuse.Status(no)
 	}
-	fs.unlockOwner(h.node, in.LockOwner)
+	fs.unlockOwner(h, in.LockOwner)
 	if !fs.remote || !h.writable() {
 		return fuse.OK
 	}

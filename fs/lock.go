@@ -6,8 +6,6 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
-
-	"imgward/fs/state"
 )
 
 // Locks are forwarded to the backing file, so that those taken through the view and those taken beside it (by VMs from
@@ -18,24 +16,23 @@ import (
 // conflict with each other as they should, and closing the descriptor drops what it holds. The kernel sends no unlock
 // when the last descriptor of an open file goes, only RELEASE; and FLUSH with the process as owner at every close(2).
 
-// lockOwner holds the locks of one owner on one file; guarded by node.mu.
-type lockOwner struct {
-	fd      int
-	pid     uint32
-	handles map[uint64]uint32 // the handles that it has locked through, and their slots in the lock table
-}
-
 // GetLk tells who stands in the way of a lock.
-func (fs *FS) GetLk(_ <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fuse.Status {
+func (fs *FS) GetLk(cancel <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fuse.Status {
 	h, no := fs.handles.get(in.Fh)
 	if no != 0 {
 		return fuse.Status(no)
 	}
+	return fuse.Status(fs.settled(cancel, h.node, func(bool) (syscall.Errno, bool, time.Duration) {
+		no := fs.getLock(h, in, out)
+		return no, no == 0 && out.Lk.Typ != unix.F_UNLCK, h.node.open.leaving(in.Owner)
+	}))
+}
+
+// getLock looks for a conflict; the node is locked.
+func (fs *FS) getLock(h *handle, in *fuse.LkIn, out *fuse.LkOut) syscall.Errno {
 	n := h.node
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	if n.open == nil {
-		return fuse.EBADF
+		return syscall.EBADF
 	}
 	own := n.open.locks[in.Owner]
 	fd := -1
@@ -44,19 +41,19 @@ func (fs *FS) GetLk(_ <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fuse.Stat
 	} else {
 		var err error
 		if fd, err = fs.openLock(h); err != nil {
-			return fuse.ToStatus(err)
+			return errno(err)
 		}
 		defer unix.Close(fd)
 	}
 	lk := flockOf(&in.Lk)
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lk); err != nil {
-		return fuse.ToStatus(err)
+		return errno(err)
 	}
 	out.Lk = lockOf(&lk)
 	if lk.Type != unix.F_UNLCK {
 		out.Lk.Pid = n.open.holderOf(lk, own)
 	}
-	return fuse.OK
+	return 0
 }
 
 // holderOf finds whose lock it is: the owner that sees no conflict where the others do. 0: somebody beside the view.
@@ -74,8 +71,8 @@ func (o *openState) holderOf(lk unix.Flock_t, but *lockOwner) uint32 {
 }
 
 // SetLk takes or drops a lock, or fails at once (EAGAIN).
-func (fs *FS) SetLk(_ <-chan struct{}, in *fuse.LkIn) fuse.Status {
-	return fuse.Status(fs.setLock(in))
+func (fs *FS) SetLk(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
+	return fuse.Status(fs.setLock(cancel, in))
 }
 
 // Waiting for a lock asks again and again: a thread that blocks in fcntl(2) could not be interrupted, and the lock's
@@ -88,7 +85,7 @@ const (
 // SetLkw takes a lock and waits for it. EINTR: the caller was interrupted.
 func (fs *FS) SetLkw(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
 	for pause := lockPauseMin; ; pause = min(2*pause, lockPauseMax) {
-		no := fs.setLock(in)
+		no := fs.setLock(cancel, in)
 		if no != syscall.EAGAIN && no != syscall.EACCES {
 			return fuse.Status(no)
 		}
@@ -100,17 +97,33 @@ func (fs *FS) SetLkw(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
 	}
 }
 
-func (fs *FS) setLock(in *fuse.LkIn) syscall.Errno {
+func (fs *FS) setLock(cancel <-chan struct{}, in *fuse.LkIn) syscall.Errno {
 	h, no := fs.handles.get(in.Fh)
 	if no != 0 {
 		return no
 	}
 	n := h.node
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.open == nil {
-		return syscall.EBADF
-	}
+	return fs.settled(cancel, n, func(patient bool) (syscall.Errno, bool, time.Duration) {
+		if n.open == nil {
+			return syscall.EBADF, false, 0
+		}
+		if own := n.open.locks[in.Owner]; own != nil && patient && in.Lk.Typ != unix.F_UNLCK {
+			// The kernel numbers an open file by its address, which a new one may have got before we hear that the last one
+			// is gone. It must not inherit locks.
+			if _, through := own.handles[h.fh]; !through {
+				if left := n.open.leavingOwner(own); left > 0 {
+					return 0, true, left
+				}
+			}
+		}
+		no := fs.tryLock(h, in)
+		return no, no == syscall.EAGAIN, n.open.leaving(in.Owner)
+	})
+}
+
+// tryLock takes or drops a lock; the node is locked.
+func (fs *FS) tryLock(h *handle, in *fuse.LkIn) syscall.Errno {
+	n := h.node
 	own := n.open.locks[in.Owner]
 	if own == nil {
 		if in.Lk.Typ == unix.F_UNLCK {
@@ -132,94 +145,6 @@ func (fs *FS) setLock(in *fuse.LkIn) syscall.Errno {
 	}
 	lk := flockOf(&in.Lk)
 	return errno(unix.FcntlFlock(uintptr(own.fd), unix.F_OFD_SETLK, &lk))
-}
-
-func (fs *FS) newLockOwner(n *node, h *handle, owner uint64) (*lockOwner, error) {
-	fd, err := fs.openLock(h)
-	if err != nil {
-		return nil, err
-	}
-	own := &lockOwner{fd: fd, handles: map[uint64]uint32{}}
-	if n.open.locks == nil {
-		n.open.locks = map[uint64]*lockOwner{}
-	}
-	n.open.locks[owner] = own
-	return own, nil
-}
-
-// lockThrough notes that the owner locks through this handle, and gives the keeper the descriptor: it cannot be had
-// again, for the lock is on it.
-func (fs *FS) lockThrough(n *node, h *handle, owner uint64, own *lockOwner) syscall.Errno {
-	if _, ok := own.handles[h.fh]; ok {
-		return 0
-	}
-	slot, ok := fs.locks.Add(&state.Lock{Node: n.id, Owner: owner, FH: h.fh, PID: own.pid})
-	if !ok {
-		return syscall.ENOLCK
-	}
-	if err := fs.keeper.Keep(lockName(slot), own.fd); err != nil {
-		fs.log.Warn("cannot keep a lock for a successor", "error", err)
-		fs.locks.Remove(slot)
-		return syscall.ENOLCK
-	}
-	own.handles[h.fh] = slot
-	return 0
-}
-
-// openLock opens the handle's file once more. For reading and writing, because one owner may lock through several
-// handles; the kernel has checked that each lock fits the descriptor that it is taken on. A file that cannot be opened
-// for writing (read-only file system, a program that runs) is opened as the handle is.
-func (fs *FS) openLock(h *handle) (int, error) {
-	const flags = unix.O_CLOEXEC | unix.O_NONBLOCK
-	fd, err := unix.Openat(fs.procFd, fdName(h.fd), unix.O_RDWR|flags, 0)
-	if err != nil {
-		return unix.Openat(fs.procFd, fdName(h.fd), h.flags&unix.O_ACCMODE|flags, 0)
-	}
-	return fd, nil
-}
-
-// unlockOwner drops all locks of an owner on a file.
-func (fs *FS) unlockOwner(n *node, owner uint64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.open == nil {
-		return
-	}
-	if own := n.open.locks[owner]; own != nil {
-		fs.dropOwner(n, owner, own)
-	}
-}
-
-// dropLocks drops the locks of the owners that have locked through this handle alone; the node is locked.
-func (fs *FS) dropLocks(n *node, h *handle) {
-	for owner, own := range n.open.locks {
-		slot, ok := own.handles[h.fh]
-		switch {
-		case !ok:
-		case len(own.handles) == 1:
-			fs.dropOwner(n, owner, own)
-		default:
-			delete(own.handles, h.fh)
-			fs.forgetLock(slot)
-		}
-	}
-}
-
-func (fs *FS) forgetLock(slot uint32) {
-	fs.locks.Remove(slot)
-	fs.keeper.Drop(lockName(slot))
-}
-
-// dropOwner unlocks first: the keeper has the descriptor too, and closes it a moment later.
-func (fs *FS) dropOwner(n *node, owner uint64, own *lockOwner) {
-	all := unix.Flock_t{Type: unix.F_UNLCK}
-	_ = unix.FcntlFlock(uintptr(own.fd), unix.F_OFD_SETLK, &all)
-	_ = unix.Flock(own.fd, unix.LOCK_UN)
-	unix.Close(own.fd)
-	delete(n.open.locks, owner)
-	for _, slot := range own.handles {
-		fs.forgetLock(slot)
-	}
 }
 
 func flockHow(typ uint32) int {

@@ -163,9 +163,14 @@ func (fs *FS) reopenHandle(h *handle, kept map[string]int) {
 	}
 	if fd, ok := kept[handleName(h.slot)]; ok {
 		h.fd = fd
+		delete(kept, handleName(h.slot))
 		return
 	}
 	path, release, no := fs.nodes.acquire(h.node)
+	if no != 0 && h.kept {
+		fs.log.Info("a file that was open is gone: its release was under way", "node", h.node.id)
+		return
+	}
 	if no != 0 {
 		fs.log.Warn("a file that was open is gone", "node", h.node.id, "errno", no)
 		return
@@ -186,10 +191,14 @@ func (fs *FS) restoreLocks(kept map[string]int) {
 	var stale []uint32
 	fs.locks = state.NewLocks(fs.region, func(slot uint32, rec *state.Lock) {
 		fd, ok := kept[lockName(slot)]
+		delete(kept, lockName(slot))
 		h, no := fs.handles.get(rec.FH)
 		if !ok || no != 0 || h.node.id != rec.Node || h.node.open == nil {
 			// The worker died between the record and the descriptor, or the handle and its locks.
 			stale = append(stale, slot)
+			if ok {
+				unlockAll(fd)
+			}
 			return
 		}
 		o := h.node.open
@@ -205,6 +214,24 @@ func (fs *FS) restoreLocks(kept map[string]int) {
 	})
 	for _, slot := range stale {
 		fs.forgetLock(slot)
+	}
+	fs.sweep(kept)
+}
+
+// sweep lets go of the keeper's descriptors that no record names: a worker died between its word to the keeper and the
+// record, or the other way round. Held, they would keep a removed file's blocks, or a lock.
+func (fs *FS) sweep(kept map[string]int) {
+	for name, fd := range kept {
+		switch slot, ok := slotOf(name); {
+		case !ok:
+			continue // the session's own
+		case name == lockName(slot):
+			unlockAll(fd)
+		default:
+			unix.Close(fd)
+		}
+		fs.keeper.Drop(name)
+		delete(kept, name)
 	}
 }
 
@@ -238,6 +265,7 @@ func takeOver(ctx context.Context, c *Config) (*Session, error) {
 	if err := resend(dev); err != nil {
 		c.Log.Warn("the kernel does not send again what was in flight", "error", err)
 	}
+	s.FS.expectReleases()
 	return s, nil
 }
 

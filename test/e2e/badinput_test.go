@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"imgward/test/harness"
 )
 
@@ -147,6 +149,13 @@ func TestFullDisk(t *testing.T) {
 	harness.Run(t, "dd", "if=/dev/zero", "of="+h.Image(small)+"/big", "bs=1M").Fails(t, "No space left on device")
 	harness.Run(t, "fallocate", "-l", "8M", disk).Fails(t, "No space left on device")
 	harness.Run(t, "rm", h.Image(small)+"/big").OK(t)
+	harness.Until(t, "the blocks of the removed file are free", func() bool {
+		var st unix.Statfs_t
+		if err := unix.Statfs(h.Image(small), &st); err != nil {
+			t.Fatal(err)
+		}
+		return int64(st.Bavail)*st.Bsize > 16*MiB
+	})
 	harness.Run(t, "dd", "if=/dev/zero", "of="+disk, "bs=1M", "count=8", "conv=fsync").OK(t)
 	v.End(t)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // View is a mounted view, or, natively, nothing over the same directory.
@@ -107,7 +108,7 @@ const spareFDs = 8
 func (v *View) checkFDs(t testing.TB, pid int) {
 	t.Helper()
 	now := 0
-	for range 20 {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		// 2: dentries and inodes, so that the kernel sends FORGET for what nobody uses.
 		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0); err != nil {
 			t.Fatal(err)

@@ -45,19 +45,3 @@ func unharmed(t *testing.T, h *harness.Host, g *harness.Guest, disks []harness.D
 		h.CheckImage(t, d.File, d.Type(), accounts[i])
 	}
 }
-
-// TestLocks: what QEMU has locked stays locked across take-overs.
-func TestLocks(t *testing.T) {
-	h := harness.New(t)
-	v := h.Mount(t)
-	disks := []harness.Disk{{Target: "vda", File: h.Qcow2(t, "vm.qcow2", 64*harness.MiB), Format: "qcow2"}}
-	g := h.Boot(t, "one", disks...)
-	two := h.Define(t, harness.Spec{Name: "two", Disks: disks})
-	whileKilling(t, v, func() {
-		for end := time.Now().Add(*torture); time.Now().Before(end); {
-			harness.Run(t, "qemu-img", "info", disks[0].File).Fails(t, `Failed to get shared "write" lock`)
-			two.Virsh(t, "start").Fails(t, `Failed to get "write" lock`)
-		}
-	})
-	g.Agent.Healthy(t, "vda")
-}
