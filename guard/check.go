@@ -16,6 +16,7 @@ type inquiry struct {
 	g      *Guard
 	caller Process
 	rule   *policy.Rule // use governing
+	seen   *sight       // use look
 }
 
 // Check implements Checker.
@@ -115,7 +116,10 @@ func (q *inquiry) judgeVMM() (Verdict, bool) {
 // unlessWritten keeps two writers apart: it lets a VMM open an image that no outsider writes.
 func (q *inquiry) unlessWritten() Verdict {
 	writers := q.writers()
-	if len(writers) == 0 || !q.forbids(OpOpenWrite) {
+	if len(writers) == 0 {
+		return q.unlessWrittenBeside()
+	}
+	if !q.forbids(OpOpenWrite) {
 		return Verdict{Allowed: true}
 	}
 	if q.governing().Writer == policy.Revoke && allChecked(writers) {
@@ -131,7 +135,7 @@ func (q *inquiry) unlessUsed(uses []Use) Verdict {
 	if len(uses) == 0 {
 		return Verdict{Allowed: true}
 	}
-	return Verdict{Errno: q.governing().Errno, Reason: usedReason(uses[0]), Uses: uses, Settles: q.settles(uses)}
+	return Verdict{Errno: q.errnoFor(q.governing().Errno), Reason: usedReason(uses[0]), Uses: uses, Settles: q.settles(uses)}
 }
 
 // settles says whether nothing but handles of the view stands behind the uses. QEMU's locks are among them where

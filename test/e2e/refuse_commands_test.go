@@ -56,8 +56,10 @@ var refused = []command{
 	{name: "ln -sf", ops: "replace unlink", byName: true, script: `ln -sf "$SRC" "$IMG"`},
 	{name: "tar -x", ops: "unlink", byName: true, says: "File exists", // it tries again, with O_EXCL
 		script: `cp "$SRC" "$OUT/${IMG##*/}"; tar -C "$OUT" -c "${IMG##*/}" | tar -C "${IMG%/*}" -x`},
-	{name: "losetup", ops: "write", script: `loop=$(losetup -f); losetup "$loop" "$IMG"
+	{name: "losetup", ops: "write", says: "Text file busy", script: `loop=$(losetup -f); losetup "$loop" "$IMG"
 		trap 'losetup -d "$loop"' EXIT; dd if=/dev/zero of="$loop" bs=64k count=1 conv=fsync`},
+	{name: "losetup -f", ops: "write", says: "Text file busy",
+		script: `loop=$(losetup -f --show "$IMG"); trap 'losetup -d "$loop"' EXIT; dd if=/dev/zero of="$loop" bs=64k count=1 conv=fsync`},
 	{name: "mkfs.ext4", ops: "write", script: `mkfs.ext4 -q -F "$IMG"`},
 	{name: "mkswap", ops: "write", script: `mkswap "$IMG"`},
 	{name: "ddrescue", ops: "write truncate", script: `ddrescue -f "$SRC" "$IMG"`},
