@@ -161,9 +161,20 @@ func (n *node) openers() []guard.Opener {
 			Write:   h.writable(),
 			Checked: h.mode&state.ModeChecked != 0,
 			Since:   h.since,
+			Locked:  n.open.lockedThrough(h),
 		})
 	}
 	return list
+}
+
+// lockedThrough says whether somebody has taken a lock through a handle; the node is locked.
+func (o *openState) lockedThrough(h *handle) bool {
+	for _, own := range o.locks {
+		if _, ok := own.handles[h.fh]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // keepDescriptor gives a handle's descriptor to the keeper, because it cannot be had again; node.mu is held.

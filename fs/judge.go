@@ -3,7 +3,6 @@ package viewfs
 import (
 	"cmp"
 	"context"
-	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -103,7 +102,8 @@ func (fs *FS) request(in *fuse.InHeader, v *victim) *guard.Request {
 		Path:    path,
 		Exists:  func(name string) bool { return fs.exists(filepath.Join(filepath.Dir(path()), name)) },
 		Openers: n.openers(),
-		Open:    func() (*os.File, error) { return fs.openBeside(n) },
+		Open:    func() (int, error) { return fs.openBeside(n) },
+		Shown:   fs.shown(n),
 	}
 }
 
@@ -169,18 +169,19 @@ func release(vs []victim) {
 }
 
 // openBeside opens a node's image for the guard to look at, in the backing tree. O_NONBLOCK: somebody may hold a lease.
-func (fs *FS) openBeside(n *node) (*os.File, error) {
+func (fs *FS) openBeside(n *node) (int, error) {
 	if !n.regular() {
-		return nil, syscall.EINVAL
+		return -1, syscall.EINVAL
 	}
 	fd, release, no := fs.nodes.acquire(n)
 	if no != 0 {
-		return nil, no
+		return -1, no
 	}
 	defer release()
-	real, err := unix.Openat(fs.procFd, fdName(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(real), fs.relative(fd)), nil
+	return unix.Openat(fs.procFd, fdName(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+}
+
+// shown is the identity that stat(2) gives a node in the view.
+func (fs *FS) shown(n *node) guard.ID {
+	return guard.ID{Dev: fs.host.dev, Ino: fs.ino(&syscall.Stat_t{Dev: n.key.Dev, Ino: n.key.Ino})}
 }

@@ -112,12 +112,12 @@ func (fs *FS) Check(ctx context.Context, id guard.ID, path string, op guard.Op, 
 		n.mu.Lock()
 		r.Openers = n.openers()
 		n.mu.Unlock()
-		r.Open = func() (*os.File, error) { return fs.openBeside(n) }
+		r.Open = func() (int, error) { return fs.openBeside(n) }
 		if path == "" {
 			r.Path = func() string { return fs.pathOf(n) }
 		}
 	} else if path != "" {
-		r.Open = func() (*os.File, error) { return fs.openPathBeside(path) }
+		r.Open = func() (int, error) { return fs.host.inTree(path, unix.O_RDONLY|unix.O_NONBLOCK) }
 	}
 	return fs.guard.Check(ctx, r)
 }
@@ -143,14 +143,6 @@ func (fs *FS) exists(path string) bool {
 		unix.Close(fd)
 	}
 	return err == nil
-}
-
-func (fs *FS) openPathBeside(path string) (*os.File, error) {
-	fd, err := fs.host.inTree(path, unix.O_RDONLY|unix.O_NONBLOCK)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), path), nil
 }
 
 // Holder is a process that has files of the view open.

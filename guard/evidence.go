@@ -88,8 +88,8 @@ func (q *inquiry) lockUses() []Use {
 	if _, write := q.callerOpened(); write && len(q.openVMMs()) == 0 {
 		return nil
 	}
-	held, ok := q.probeLocks()
-	if !ok || !held.Any() || held.Used&(qlock.Write|qlock.Resize) == 0 && q.openedAlone() {
+	held := q.look().locks
+	if !held.Any() || held.Used&(qlock.Write|qlock.Resize) == 0 && q.openedAlone() {
 		return nil
 	}
 	u := Use{Role: RoleUnknown, Writable: held.Used&qlock.Write != 0, Evidence: EvidenceLock}
@@ -99,27 +99,13 @@ func (q *inquiry) lockUses() []Use {
 	return []Use{u}
 }
 
-// probeLocks opens the image beside the view. What cannot be opened or has no locks tells nothing.
-func (q *inquiry) probeLocks() (qlock.Held, bool) {
-	if q.Open == nil {
-		return qlock.Held{}, false
-	}
-	f, err := procfs.OpenRetry(q.Open)
-	if err != nil {
-		return qlock.Held{}, false
-	}
-	defer f.Close()
-	held, err := qlock.Probe(f)
-	return held, err == nil
-}
-
 // directUses are the VMMs that have the inode open beside the view: started before the mount, or reaching the backing
-// directory by another way. A lease probe saves the walk through /proc where nobody has the file open.
+// directory by another way. A lease saves the walk through /proc where nobody has the file open.
 func (q *inquiry) directUses() []Use {
 	if _, write := q.callerOpened(); write && q.caller.Class == ClassOutsider {
 		return nil // judged when it opened; since then no VMM could open it
 	}
-	if q.openedByNobody() {
+	if q.look().alone {
 		return nil
 	}
 	var uses []Use
@@ -133,18 +119,6 @@ func (q *inquiry) directUses() []Use {
 		uses[i] = q.g.named(q.ctx, q.Image, uses[i])
 	}
 	return uses
-}
-
-func (q *inquiry) openedByNobody() bool {
-	if q.Open == nil {
-		return false
-	}
-	f, err := procfs.OpenRetry(q.Open)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return !procfs.OpenElsewhere(f)
 }
 
 func directUse(o *procfs.OpenFile) Use {

@@ -124,6 +124,7 @@ type Opener struct {
 	Process
 	Write   bool // opened for writing
 	Checked bool // opened with Verdict.CheckWrites: each of its writes is judged
+	Locked  bool // a lock was taken through it
 	Since   time.Time
 }
 
@@ -145,8 +146,10 @@ type Request struct {
 	// Openers are the processes that have the image open through the view, the caller's own handles included.
 	Openers []Opener
 	// Open opens the image's inode read-only (O_NONBLOCK, O_CLOEXEC) beside the view, for looking at locks and
-	// headers. The caller of Open closes the file. It may be nil: then locks are not asked.
-	Open func() (*os.File, error)
+	// headers, as a bare descriptor that the caller of Open closes. It may be nil: then locks are not asked.
+	Open func() (int, error)
+	// Shown is the identity under which stat(2) shows the image to the view's users; zero where there is no view.
+	Shown ID
 }
 
 // Verdict is the guard's answer. The zero value is a refusal without a reason; use Allowed.

@@ -24,6 +24,7 @@ type Guard struct {
 	events     Events
 	counters   counters
 	limiter    limiter
+	leases     procfs.Leases
 	records    chan Event // on their way to the log
 
 	kick chan struct{} // makes keepWarm look at once

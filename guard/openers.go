@@ -37,20 +37,24 @@ func (q *inquiry) openVMMs() []standing {
 	return vmms
 }
 
-// writers are the outsiders that have the image open for writing, but for the caller itself. Managers do not count:
-// libvirtd keeps a disk open read-write to hold its lock on byte 1. A process that has ended and whose class nobody
+// writers are those that have the image open for writing through the view, but for the caller itself: outsiders, and
+// managers that hold no lock through the handle. libvirtd keeps a disk open read-write to hold its lock on byte 1, as
+// virtlockd does to hold its lease; vol-upload, vol-wipe and qemu-img write. A process that has ended and whose class nobody
 // remembers (the daemon was restarted since) counts: it may have been losetup.
 func (q *inquiry) writers() []standing {
-	var writers []standing
+	var writers, managers []standing
 	for _, o := range q.Openers {
 		if !o.Write || o.is(q.caller) {
 			continue
 		}
-		if s := q.now(o); s.Class == ClassOutsider || s.Class == "" {
+		switch s := q.now(o); {
+		case s.Class == ClassOutsider, s.Class == "":
 			writers = append(writers, s)
+		case s.Class == ClassManager && !o.Locked && !o.Checked && !s.gone:
+			managers = append(managers, s)
 		}
 	}
-	return writers
+	return append(writers, managers...)
 }
 
 // allChecked says whether each write of these is judged, so that it can still be refused.

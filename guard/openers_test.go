@@ -2,6 +2,7 @@ package guard
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,8 @@ func TestTwoWriters(t *testing.T) {
 		"nobody":             {nil, ""},
 		"dd":                 {[]Opener{dd.opener(true)}, "it is being written by outsider (pid "},
 		"a reader":           {[]Opener{dd.opener(false)}, ""},
-		"libvirtd":           {[]Opener{manager.opener(true)}, ""},
+		"libvirtd's lock":    {[]Opener{locked(manager.opener(true))}, ""},
+		"vol-upload":         {[]Opener{manager.opener(true)}, "it is being written by manager (pid "},
 		"a trusted program":  {[]Opener{trusted.opener(true)}, ""},
 		"another VMM":        {[]Opener{second.opener(true)}, ""}, // QEMU's own locks, or <shareable/>, settle that
 		"itself":             {[]Opener{vmm.opener(true)}, ""},
@@ -45,7 +47,7 @@ func TestTwoWriters(t *testing.T) {
 		"an ended libvirtd":  {[]Opener{endedManager}, ""},
 		"a recycled pid":     {[]Opener{recycled}, "through a handle of cp (pid "},
 		"another namespace":  {[]Opener{{Write: true}}, "it is being written by a process of another pid namespace"},
-		"dd among others":    {[]Opener{vmm.opener(true), manager.opener(true), dd.opener(true)}, "it is being written by outsider"},
+		"dd among others":    {[]Opener{vmm.opener(true), locked(manager.opener(true)), dd.opener(true)}, "it is being written by outsider"},
 	} {
 		v := g.Check(background, h.request(OpOpenWrite, img, vmm, tc.openers...))
 		if v.Allowed != (tc.reason == "") || !strings.Contains(v.Reason, tc.reason) {
@@ -57,6 +59,69 @@ func TestTwoWriters(t *testing.T) {
 	}
 	if v := g.Check(background, h.request(OpTruncate, img, vmm, dd.opener(true))); v.Allowed || len(v.Writers) != 1 {
 		t.Errorf("O_TRUNC opens for writing as well: %+v", v)
+	}
+}
+
+func locked(o Opener) Opener {
+	o.Locked = true
+	return o
+}
+
+// Who writes past the view keeps a VM out as well: by a descriptor from before it, by a mapping without one.
+func TestWritersBesideTheView(t *testing.T) {
+	h := newHost(t)
+	img := h.image("vm.img")
+	g := h.guard()
+	vmm := h.run("vmm")
+	opens := func(openers ...Opener) Verdict {
+		return g.Check(background, h.request(OpOpenWrite, img, vmm, openers...))
+	}
+	reader := h.run("outsider", h.open(img, os.O_RDONLY))
+	if v := opens(); !v.Allowed {
+		t.Errorf("beside a reader: %s", v.Reason)
+	}
+	reader.end()
+	for name, program := range map[string]string{"outsider": "dd", "manager": "manager", "vmm": "other-vmm"} {
+		f, err := os.OpenFile(img, os.O_RDWR, 0)
+		h.must(err)
+		writer := h.run(program, f)
+		f.Close()
+		v := opens()
+		if v.Allowed != (name != "outsider") {
+			t.Errorf("beside %s: allowed %v, %q", name, v.Allowed, v.Reason)
+		}
+		if name == "outsider" && (v.Settles || len(v.Writers) != 1 || v.Writers[0].PID != writer.PID) {
+			t.Errorf("beside dd: %+v", v)
+		}
+		writer.end()
+		if v := opens(); !v.Allowed {
+			t.Errorf("%s has ended: %s", name, v.Reason)
+		}
+	}
+
+	mapped := exec.Command("python3", "-c", `import mmap, os, sys
+f = os.open(sys.argv[1], os.O_RDWR)
+m = mmap.mmap(f, 4096)
+os.close(f)
+print("mapped", flush=True)
+sys.stdin.read()`, img)
+	in, err := mapped.StdinPipe()
+	h.must(err)
+	out, err := mapped.StdoutPipe()
+	h.must(err)
+	h.must(mapped.Start())
+	_, err = out.Read(make([]byte, 7))
+	h.must(err)
+	if v := opens(); v.Allowed || !strings.Contains(v.Reason, "python3") {
+		t.Errorf("beside a mapping: allowed %v, %q", v.Allowed, v.Reason)
+	}
+	if v := opens(vmm.opener(true)); !v.Allowed {
+		t.Errorf("it was judged when the VMM opened it first: %s", v.Reason)
+	}
+	in.Close()
+	mapped.Wait()
+	if v := opens(); !v.Allowed {
+		t.Errorf("the mapping has gone: %s", v.Reason)
 	}
 }
 

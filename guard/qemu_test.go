@@ -64,7 +64,7 @@ func TestRealQEMU(t *testing.T) {
 				t.Errorf("%+v", v)
 			}
 			found := false
-			for _, u := range g.Who(background, h.id(img), func() (*os.File, error) { return os.Open(img) }) {
+			for _, u := range g.Who(background, h.id(img), Descriptor(func() (*os.File, error) { return os.Open(img) })) {
 				found = found || u.PID == q.PID && u.Evidence == EvidenceProcess && u.Path == img
 			}
 			if !found {

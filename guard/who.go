@@ -2,14 +2,13 @@ package guard
 
 import (
 	"context"
-	"os"
 
 	"imgward/guard/libvirt"
 )
 
 // Who says who uses the image, on all evidence, for `imgward who`. open and openers are as in Request, and both may be
 // left out. Nobody is asking, so nothing is left out as being the caller's own.
-func (g *Guard) Who(ctx context.Context, id ID, open func() (*os.File, error), openers ...Opener) []Use {
+func (g *Guard) Who(ctx context.Context, id ID, open func() (int, error), openers ...Opener) []Use {
 	q := &inquiry{
 		Request: &Request{Image: id, Open: open, Openers: openers}, regime: g.regime.Load(), ctx: ctx, g: g,
 	}

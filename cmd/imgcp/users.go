@@ -30,7 +30,7 @@ func (u *users) InUse(ctx context.Context, f *os.File) ([]guard.Use, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
-	return u.g.Who(ctx, guard.StatID(&st), func() (*os.File, error) { return guard.Reopen(int(f.Fd())) }), nil
+	return u.g.Who(ctx, guard.StatID(&st), guard.Descriptor(func() (*os.File, error) { return guard.Reopen(int(f.Fd())) })), nil
 }
 
 // Permitted implements imgcopy.Users. Exceptions are the daemon's, so it is asked through its own command. An image in

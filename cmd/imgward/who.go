@@ -78,7 +78,7 @@ func usesDirect(ctx context.Context, path string) (control.Image, error) {
 		return img, err
 	}
 	defer g.Close()
-	img.Uses = g.Who(ctx, id, func() (*os.File, error) { return host.Open(path) })
+	img.Uses = g.Who(ctx, id, guard.Descriptor(func() (*os.File, error) { return host.Open(path) }))
 	return img, nil
 }
 

@@ -2,53 +2,60 @@ package procfs
 
 import (
 	"errors"
-	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// OpenElsewhere says whether any process but the caller of this function may have the file open, by asking for a write
-// lease on it and giving it back at once: the kernel grants one only where there is no other opener (fcntl(2),
-// F_SETLEASE; check_conflicting_open in fs/locks.c). f must be open read-only. True is also the answer where
-// leases do not tell: on block devices, on file systems that have none or see only a part of the openers (network,
-// FUSE, overlay), without CAP_LEASE for another's file.
+// Leases asks the kernel who else has a file open, by taking a lease on it and giving it back at once: it grants one
+// only where there is no conflicting opener (fcntl(2), F_SETLEASE; check_conflicting_open in fs/locks.c). That is two
+// system calls, where a walk through /proc is thousands.
 //
-// An open that falls into the microsecond between the two calls waits for the lease, or gets EWOULDBLOCK if it was
-// made with O_NONBLOCK; OpenRetry is for those of our own.
-func OpenElsewhere(f *os.File) bool {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return true
-	}
-	elsewhere := true
-	_ = conn.Control(func(fd uintptr) {
-		if !leasesTell(int(fd)) {
-			return
-		}
-		if _, err := unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-			return
-		}
-		elsewhere = false
-		_, _ = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_UNLCK)
-	})
-	return elsewhere
+// An open that falls into the microsecond between the two waits for the lease, or gets EWOULDBLOCK if it was made with
+// O_NONBLOCK; OpenRetry is for those of our own. The zero value is ready for use.
+type Leases struct {
+	tell sync.Map // st_dev → bool; a file system that is asked about is held open by whoever asks
 }
 
-// leasesTell names the file systems whose inodes the kernel's lease code sees every opener of.
-func leasesTell(fd int) bool {
+// OpenElsewhere says whether anything but fd has the file open: a process, a mapping, a loop device. fd must be open
+// read-only, dev is its st_dev. True is also the answer where leases do not tell: on block devices, on file systems
+// that have none or see only a part of the openers (network, FUSE, overlay), without CAP_LEASE for another's file.
+func (l *Leases) OpenElsewhere(fd int, dev uint64) bool { return !l.granted(fd, dev, unix.F_WRLCK) }
+
+// WrittenElsewhere is OpenElsewhere for those that may write: also by a mapping whose descriptor was closed.
+func (l *Leases) WrittenElsewhere(fd int, dev uint64) bool { return !l.granted(fd, dev, unix.F_RDLCK) }
+
+func (l *Leases) granted(fd int, dev uint64, kind int) bool {
+	if !l.telling(fd, dev) {
+		return false
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, kind); err != nil {
+		return false
+	}
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
+	return true
+}
+
+// telling names the file systems whose inodes the kernel's lease code sees every opener of.
+func (l *Leases) telling(fd int, dev uint64) bool {
+	if known, ok := l.tell.Load(dev); ok {
+		return known.(bool)
+	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return false
 	}
+	tells := false
 	switch uint32(fs.Type) {
 	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC:
-		return true
+		tells = true
 	}
-	return false
+	l.tell.Store(dev, tells)
+	return tells
 }
 
 // OpenRetry repeats an O_NONBLOCK open that met a lease probe of another check.
-func OpenRetry(open func() (*os.File, error)) (*os.File, error) {
+func OpenRetry[F any](open func() (F, error)) (F, error) {
 	const tries = 100 // a probe lasts a microsecond; a lease of somebody else's lasts, and is that one's own affair
 	for n := 0; ; n++ {
 		f, err := open()

@@ -117,10 +117,6 @@ func openFile(dirfd int, name string) (OpenFile, bool) {
 	if err != nil || n == 0 || target[0] != '/' { // "socket:[…]", "anon_inode:…", "pipe:[…]"
 		return o, false
 	}
-	var link unix.Stat_t
-	if err := unix.Fstatat(dirfd, name, &link, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return o, false
-	}
 	var st unix.Statx_t
 	if err := unix.Statx(dirfd, name, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_INO, &st); err != nil {
 		return o, false
@@ -128,8 +124,18 @@ func openFile(dirfd int, name string) (OpenFile, bool) {
 	if t := st.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFBLK {
 		return o, false
 	}
+	var link unix.Stat_t
+	if err := unix.Fstatat(dirfd, name, &link, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return o, false
+	}
+	o = fileOf(&st)
+	o.Path, o.Write = string(target[:n]), link.Mode&0o200 != 0
+	return o, true
+}
+
+func fileOf(st *unix.Statx_t) OpenFile {
 	return OpenFile{
 		Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino, Rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor),
-		Mode: uint32(st.Mode), Path: string(target[:n]), Write: link.Mode&0o200 != 0,
-	}, true
+		Mode: uint32(st.Mode),
+	}
 }

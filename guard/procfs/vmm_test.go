@@ -89,21 +89,23 @@ func TestVMMFilesEndsWithContext(t *testing.T) {
 
 func TestOpenElsewhere(t *testing.T) {
 	path, f := image(t)
-	if !leasesTell(int(f.Fd())) {
+	var leases Leases
+	elsewhere := func() bool { return leases.OpenElsewhere(int(f.Fd()), 1) }
+	if !leases.telling(int(f.Fd()), 1) {
 		t.Skip("leases do not tell on the file system of TMPDIR")
 	}
-	if OpenElsewhere(f) {
+	if elsewhere() {
 		t.Error("nobody else has it open, and yet")
 	}
 	for _, options := range []string{"", ",read-only=on", ",locking=off"} {
 		p := qemu(t, path, options)
-		if !OpenElsewhere(f) {
+		if !elsewhere() {
 			t.Errorf("QEMU with %q has it open, and nobody notices", options)
 		}
 		p.Process.Kill()
 		p.Wait()
 	}
-	if OpenElsewhere(f) {
+	if elsewhere() {
 		t.Error("QEMU has gone, and yet")
 	}
 	self, err := os.Open(path)
@@ -111,7 +113,7 @@ func TestOpenElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer self.Close()
-	if !OpenElsewhere(f) {
+	if !elsewhere() {
 		t.Error("another descriptor of this process is not noticed")
 	}
 }
@@ -119,6 +121,8 @@ func TestOpenElsewhere(t *testing.T) {
 // A probe must not make others' opens fail: without O_NONBLOCK they wait for a microsecond.
 func TestOpenElsewhereDisturbsNobody(t *testing.T) {
 	path, f := image(t)
+	var leases Leases
+	elsewhere := func() bool { return leases.OpenElsewhere(int(f.Fd()), 1) }
 	done := make(chan error, 1)
 	go func() {
 		for range 2000 {
@@ -139,7 +143,7 @@ func TestOpenElsewhereDisturbsNobody(t *testing.T) {
 			}
 			return
 		default:
-			OpenElsewhere(f)
+			elsewhere()
 		}
 	}
 }

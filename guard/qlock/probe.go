@@ -61,6 +61,9 @@ func Probe(f *os.File) (Held, error) {
 	return h, nil
 }
 
+// ProbeFD is Probe for a bare descriptor.
+func ProbeFD(fd int) (Held, error) { return probe(fd) }
+
 func probe(fd int) (h Held, err error) {
 	// Mostly there is none, and one question tells.
 	if any, err := lockedByOthers(fd, permBase, 2*(unsharedBase-permBase)); err != nil || !any {

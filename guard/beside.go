@@ -1,0 +1,100 @@
+package guard
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"imgward/guard/policy"
+	"imgward/guard/procfs"
+)
+
+// writersBeside are the outsiders that may write to the image past every handle that the view knows: they opened it
+// before the view was mounted, or closed the descriptor and kept a shared mapping. It is looked for where a VMM wants to
+// open the image for writing, and the kernel says that somebody does; who cannot be found keeps no VM from starting.
+func (q *inquiry) writersBeside() []standing {
+	if !opensForWriting(q.Op) || q.vmmWrites() || !q.look().written {
+		return nil
+	}
+	var found []standing
+	_ = q.procs.Writers(q.ctx, q.isImage, func(p procfs.Process) bool {
+		w := Process{PID: p.PID, Start: p.Start, UID: p.UID, Comm: p.Comm, Exe: p.Exe, Class: classOf(p.Kind)}
+		if w.Class == ClassOutsider && !isImgward(w.Exe) && !w.is(q.caller) {
+			found = append(found, standing{Opener: Opener{Process: w, Write: true}})
+		}
+		return len(found) == 0
+	})
+	if len(found) == 0 {
+		found = q.loops()
+	}
+	return found
+}
+
+func opensForWriting(op Op) bool { return op == OpOpenWrite || op == OpTruncate }
+
+// vmmWrites says whether a VMM has the image open for writing through the view: then this was asked when it opened it.
+func (q *inquiry) vmmWrites() bool {
+	for _, o := range q.Openers {
+		if o.Write && q.now(o).Class == ClassVMM {
+			return true
+		}
+	}
+	return false
+}
+
+// isImage says whether a process has just this image, under the identity that the backing file system gives it or the
+// one that the view shows.
+func (q *inquiry) isImage(o *procfs.OpenFile) bool {
+	id := fileID(o)
+	return id == q.Image || q.Shown != ID{} && id == q.Shown
+}
+
+// isImgward says whether a process serves a view: what it has open, it has open for others. The name is enough, for
+// nobody is let through because of it who would be refused otherwise.
+func isImgward(exe string) bool {
+	name, _ := strings.CutSuffix(filepath.Base(exe), " (deleted)")
+	return name == "imgward"
+}
+
+// loops are the loop devices over the image that may be written.
+func (q *inquiry) loops() []standing {
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, file := range files {
+		device := filepath.Dir(filepath.Dir(file))
+		path, err := os.ReadFile(file)
+		if readOnly, _ := os.ReadFile(device + "/ro"); err != nil || strings.TrimSpace(string(readOnly)) == "1" {
+			continue
+		}
+		id, err := q.g.config.Host.Lookup(strings.TrimSuffix(string(path), "\n"))
+		if err == nil && id == q.Image {
+			w := Process{Comm: "/dev/" + filepath.Base(device), Class: ClassOutsider}
+			return []standing{{Opener: Opener{Process: w, Write: true}}}
+		}
+	}
+	return nil
+}
+
+// besideReason is the clause that names who keeps a VM from starting, without a handle of the view.
+func besideReason(w Process) string {
+	who := printable(w.Comm)
+	if w.PID != 0 {
+		who = fmt.Sprintf("%s (pid %d)", who, w.PID)
+	}
+	return fmt.Sprintf("%s may write to it, by a descriptor from before the view or a mapping; the VM can start when "+
+		"that has ended", who)
+}
+
+// unlessWrittenBeside keeps a VMM from an image that somebody writes past the view.
+func (q *inquiry) unlessWrittenBeside() Verdict {
+	if !q.forbids(OpOpenWrite) || q.governing().Writer == policy.Revoke {
+		return Verdict{Allowed: true}
+	}
+	found := q.writersBeside()
+	if len(found) == 0 {
+		return Verdict{Allowed: true}
+	}
+	// Not worth waiting for: the kernel has been asked itself, and no release is on its way.
+	return Verdict{Errno: syscall.EBUSY, Reason: besideReason(found[0].Process), Writers: openersOf(found)}
+}

@@ -1,0 +1,80 @@
+package procfs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Writers calls yield for every process, VMMs and this one apart, that has a file open for writing or mapped for shared
+// writing, until yield says false. match says whether a file is the one in question, by Dev, Ino, Rdev and Mode.
+//
+// A process that ends meanwhile, or that may not be looked into, is left out; the error is about /proc itself.
+func (c *Classifier) Writers(ctx context.Context, match func(*OpenFile) bool, yield func(Process) bool) error {
+	pids, err := c.FS.pids()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("procfs: look for writers: %w", err)
+		}
+		if pid == os.Getpid() || c.mayBeVMM(pid) || !c.FS.writes(pid, match) {
+			continue
+		}
+		if p, err := c.Classify(pid); err == nil && p.Kind != VMM && !yield(p) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// writes says whether a process has a file open for writing that match takes, or mapped.
+func (f FS) writes(pid int, match func(*OpenFile) bool) bool {
+	p := Process{PID: pid}
+	return f.Holds(p, func(o *OpenFile) bool { return o.Write && match(o) }) || f.maps(pid, match)
+}
+
+// maps says whether a process has a file mapped for shared writing that match takes. The mapping may be all that is
+// left: its descriptor closed, and with kernel passthrough the view's handle released.
+func (f FS) maps(pid int, match func(*OpenFile) bool) bool {
+	file, err := os.Open(f.path(pid, "maps"))
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		area, ok := sharedWritable(lines.Bytes())
+		if !ok {
+			continue
+		}
+		var st unix.Statx_t
+		// Through the link, for the device in the line is the superblock's, which is not stat's on btrfs.
+		if unix.Statx(unix.AT_FDCWD, f.path(pid, "map_files/"+area), unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_INO, &st) != nil {
+			continue
+		}
+		if o := fileOf(&st); match(&o) {
+			return true
+		}
+	}
+	return false
+}
+
+// sharedWritable takes a line of /proc/PID/maps, "55d0c0a00000-55d0c0a21000 rw-s 00000000 08:01 131 /path", and returns
+// the area as map_files names it, if it is a shared mapping of a file that may be written.
+func sharedWritable(line []byte) (area string, ok bool) {
+	fields := bytes.Fields(line)
+	if len(fields) < 6 || len(fields[1]) < 4 || fields[1][1] != 'w' || fields[1][3] != 's' || string(fields[4]) == "0" {
+		return "", false
+	}
+	// map_files prints the addresses without the zeros that fill them up in maps.
+	from, to, ok := bytes.Cut(fields[0], []byte("-"))
+	start, err1 := strconv.ParseUint(string(from), 16, 64)
+	end, err2 := strconv.ParseUint(string(to), 16, 64)
+	return strconv.FormatUint(start, 16) + "-" + strconv.FormatUint(end, 16), ok && err1 == nil && err2 == nil
+}
