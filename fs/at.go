@@ -114,15 +114,30 @@ func (fs *FS) below(d *doomed) []victim {
 		if img.ID == (guard.ID{}) {
 			return []victim{{n: d.n, op: guard.OpRenameDir, path: fs.path(d.place), whole: true}}
 		}
-		if !strings.HasPrefix(img.Path, prefix) {
+		path, below := fs.nameBelow(prefix, &img)
+		if !below {
 			continue
 		}
-		if n := fs.nodeAt(img.Path); n != nil {
+		if n := fs.nodeAt(path); n != nil {
 			d.held = append(d.held, n.id)
-			vs = append(vs, victim{n: n, op: guard.OpRenameDir, path: func() string { return img.Path }})
+			vs = append(vs, victim{n: n, op: guard.OpRenameDir, path: func() string { return path }})
 		}
 	}
 	return vs
+}
+
+// nameBelow finds a name of an image below a directory: the one by which the view knows it, or one by which a domain
+// does. A hard link has both.
+func (fs *FS) nameBelow(prefix string, img *Image) (string, bool) {
+	if strings.HasPrefix(img.Path, prefix) {
+		return img.Path, true
+	}
+	for _, u := range img.Uses {
+		if path, ok := fs.inView(u.Path); ok && strings.HasPrefix(path, prefix) {
+			return path, true
+		}
+	}
+	return "", false
 }
 
 // nodeAt makes a node of a path of the view that the kernel may not have asked for yet. It counts a lookup.

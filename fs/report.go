@@ -82,15 +82,21 @@ func (fs *FS) locate(id guard.ID, uses []guard.Use) (string, bool) {
 		return fs.pathOf(n), true
 	}
 	for _, u := range uses {
-		if fd, inView, err := fs.host.walk(u.Path); err == nil {
-			path := fs.relative(fd)
-			unix.Close(fd)
-			if inView {
-				return path, true
-			}
+		if path, ok := fs.inView(u.Path); ok {
+			return path, true
 		}
 	}
 	return "", false
+}
+
+// inView turns a host path into one relative to the view; false if it does not lead there.
+func (fs *FS) inView(path string) (string, bool) {
+	fd, inView, err := fs.host.walk(path)
+	if err != nil {
+		return "", false
+	}
+	defer unix.Close(fd)
+	return fs.relative(fd), inView
 }
 
 // Uses tells who uses an image of the view, by all evidence, the view's own handles included.

@@ -82,13 +82,15 @@ func (s *domains) firstStart(d *libvirt.Domain) uint64 {
 	return stat.Start
 }
 
-// running says whether the domain may have its images open. A domain without a pid in its file (libxl) is believed.
+// running says whether the domain may have its images open: while its process lives, whatever libvirt calls its state
+// (QEMU stays after a crash or a power-off that is to be preserved). A domain without a pid in its file (libxl) is
+// believed.
 func (s *domains) running(d *domain) bool {
 	switch {
-	case !d.Running():
-		return false
-	case d.Blind || d.PID == 0:
+	case d.Blind:
 		return true
+	case d.PID == 0:
+		return d.Running()
 	}
 	if d.start == startUnknown {
 		d.start = s.firstStart(&d.Domain)

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -84,6 +85,26 @@ func TestDomainWithoutPID(t *testing.T) {
 	h.domain("xen", 0, img)
 	if !h.used(h.guard(), img) {
 		t.Error("a driver that names no process is not believed")
+	}
+}
+
+// What is called crashed or shut off may have a VMM still (on_crash and on_poweroff "preserve"): the process tells.
+func TestDomainStates(t *testing.T) {
+	for _, state := range []string{"running", "paused", "crashed", "shutoff", "pmsuspended", "unheard-of"} {
+		h := newHost(t)
+		img := h.image("vm.img")
+		vmm := h.run("vmm")
+		text := bytes.Replace(statusFile("vm", vmm.PID, img), []byte("state='running'"), []byte("state='"+state+"'"), 1)
+		h.must(os.MkdirAll(h.status, 0o755))
+		h.must(os.WriteFile(filepath.Join(h.status, "vm.xml"), text, 0o600))
+		g := h.guard()
+		if !h.used(g, img) {
+			t.Errorf("%s with a live VMM: not protected", state)
+		}
+		vmm.end()
+		if h.used(g, img) {
+			t.Errorf("%s, and the VMM has ended: still protected", state)
+		}
 	}
 }
 
@@ -253,6 +274,9 @@ func TestEvidenceThatDoesNotCome(t *testing.T) {
 	v := g.Check(ctx, h.request(OpTruncate, img, nil))
 	if v.Allowed || !strings.Contains(v.Reason, "cannot be read in time") {
 		t.Errorf("a destroyer without evidence: %+v", v)
+	}
+	if uses := g.InUse(ctx); len(uses[ID{}]) != 1 {
+		t.Errorf("a directory may be renamed: in use are %+v", uses)
 	}
 	if v := g.Check(background, h.request(OpOpenWrite, img, vmm)); !v.Allowed {
 		t.Errorf("a VM's start waits for the evidence: %s", v.Reason)

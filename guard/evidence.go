@@ -24,10 +24,13 @@ func (q *inquiry) uses() []Use {
 func (q *inquiry) listed() []Use {
 	uses, err := q.g.domains.uses(q.ctx, q.Image)
 	if err != nil {
-		return []Use{{Role: RoleUnknown, Evidence: EvidenceLibvirt}}
+		return unread()
 	}
 	return uses
 }
+
+// unread is the use that stands for status files that cannot be read.
+func unread() []Use { return []Use{{Role: RoleUnknown, Evidence: EvidenceLibvirt}} }
 
 // unlisted drops the openers that are known better from a status file.
 func (q *inquiry) unlisted(vmms []standing, known []Use) []standing {

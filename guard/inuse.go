@@ -11,6 +11,7 @@ func (g *Guard) InUse(ctx context.Context) map[ID][]Use {
 	all, err := g.domains.all(ctx)
 	if err != nil {
 		g.log.Warn("images in use are not complete", "err", err)
+		all[ID{}] = unread() // a directory above one of them must not be renamed
 	}
 	_ = g.regime.Load().procs.VMMFiles(ctx, func(o procfs.OpenFile) bool {
 		id := fileID(&o)
