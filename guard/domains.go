@@ -55,20 +55,24 @@ func newDomains(host Host, proc procfs.FS, index *libvirt.Index, isVMM func(pid 
 const patience = 5 * time.Second
 
 // locked runs f with everything up to date, or fails when ctx ends or patience runs out first. A path may lead to a file
-// system that does not answer (a dead NFS server); so another goroutine reads, and keeps sem for as long as it takes.
+// system that does not answer (a dead NFS server); so where something is to be read, another goroutine does it, and
+// keeps sem for as long as it takes.
 func (s *domains) locked(ctx context.Context, f func()) error {
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	if s.current() {
+		defer s.release()
+		f()
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	select {
-	case s.sem <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("read libvirt's files: %w", ctx.Err())
-	}
 	read := make(chan error, 1)
 	go func() { read <- s.refresh(ctx) }()
 	select {
 	case err := <-read:
-		defer func() { <-s.sem }()
+		defer s.release()
 		if err == nil {
 			f()
 		}
@@ -76,10 +80,37 @@ func (s *domains) locked(ctx context.Context, f func()) error {
 	case <-ctx.Done():
 		go func() {
 			<-read
-			<-s.sem
+			s.release()
 		}()
-		return fmt.Errorf("read libvirt's files: %w", ctx.Err())
+		return notRead(ctx)
 	}
+}
+
+// acquire takes sem.
+func (s *domains) acquire(ctx context.Context) error {
+	select {
+	case s.sem <- struct{}{}: // mostly; a timer would cost more than all that follows
+		return nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case s.sem <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return notRead(ctx)
+	}
+}
+
+func (s *domains) release() { <-s.sem }
+
+func notRead(ctx context.Context) error { return fmt.Errorf("read libvirt's files: %w", ctx.Err()) }
+
+// current says that there is nothing to read and no path to follow, with sem held. Only libvirt's own directories are
+// looked at, which always answer: they are on tmpfs, or beside libvirt's configuration.
+func (s *domains) current() bool {
+	return s.settled && !s.namesOnly && len(s.pending) == 0 && !s.everything.Load() && s.index.Current()
 }
 
 // refresh reads what has changed, with sem held.

@@ -169,7 +169,7 @@ func (h *host) request(op Op, path string, caller *process, openers ...Opener) *
 	r := &Request{
 		Op: op, Image: h.id(path), Openers: openers,
 		Path: func() string { return name },
-		Open: Descriptor(func() (*os.File, error) { return HostDirect{}.Open(path) }),
+		Open: func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) },
 		Exists: func(name string) bool {
 			_, err := os.Lstat(filepath.Join(filepath.Dir(path), name))
 			return err == nil

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -32,6 +33,7 @@ type Index struct {
 	config Config
 	scan   scanner
 	dirs   map[string]*dir // by path
+	globs  bool            // some of config.Dirs are patterns
 
 	staleMu sync.Mutex // held for nothing but the marks
 	stale   marks
@@ -80,8 +82,26 @@ func New(c Config) *Index {
 			parse: parse, volumes: Pools{Dirs: c.PoolDirs}.Path, workers: runtime.GOMAXPROCS(0),
 			lenient: os.Geteuid() != 0,
 		},
-		dirs: make(map[string]*dir),
+		dirs: make(map[string]*dir), globs: slices.ContainsFunc(c.Dirs, func(d Dir) bool { return isGlob(d.Path) }),
 	}
+}
+
+func isGlob(path string) bool { return strings.ContainsAny(path, `*?[\`) }
+
+// Current says, by one system call for each directory, that a Refresh would find nothing new.
+func (x *Index) Current() bool {
+	x.staleMu.Lock()
+	stale := x.stale.all || len(x.stale.files) > 0
+	x.staleMu.Unlock()
+	if stale || x.globs || len(x.dirs) < len(x.config.Dirs) {
+		return false
+	}
+	for _, d := range x.dirs {
+		if !d.current() {
+			return false
+		}
+	}
+	return true
 }
 
 // Refresh brings the index up to date with the directories as they are now, and returns what changed. The error is
@@ -123,9 +143,11 @@ func (x *Index) blindness(d *dir, hadErr bool) (Change, bool) {
 func (x *Index) expand() []*dir {
 	var all []*dir
 	for _, c := range x.config.Dirs {
-		paths, err := filepath.Glob(c.Path)
-		if err != nil || len(paths) == 0 {
-			paths = []string{c.Path}
+		paths := []string{c.Path}
+		if isGlob(c.Path) {
+			if found, _ := filepath.Glob(c.Path); len(found) > 0 {
+				paths = found
+			}
 		}
 		for _, p := range paths {
 			if x.dirs[p] == nil {

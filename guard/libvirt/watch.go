@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -51,7 +50,7 @@ func (w *Watcher) Follow(dirs []string) {
 
 // nearest is the deepest directory on the way to path that exists. A glob pattern's first variable part ends the way.
 func nearest(path string) string {
-	for strings.ContainsAny(path, `*?[\`) {
+	for isGlob(path) {
 		path = filepath.Dir(path)
 	}
 	for path != "/" && path != "." {

@@ -58,7 +58,10 @@ func (c *Classifier) Recent(tid int) (Process, error) {
 //
 // A thread that was looked at a moment ago is only asked what it executes now, which is one system call: exec(2) keeps
 // pid and start time, and a thread id does not come round again within a second.
-func (c *Classifier) Classify(tid int) (Process, error) {
+func (c *Classifier) Classify(tid int) (Process, error) { return c.classify(tid, 0) }
+
+// classify is Classify for an ancestor so far above the caller.
+func (c *Classifier) classify(tid, depth int) (Process, error) {
 	s, known := c.seen.get(tid)
 	now := time.Now()
 	if known && s.recent(now) && c.FS.executes(tid, s.exe) {
@@ -73,7 +76,7 @@ func (c *Classifier) Classify(tid int) (Process, error) {
 		exe = Exe{}
 	}
 	if !known || s.start != stat.Start || s.exe != exe {
-		p, err := c.identify(tid, exe)
+		p, err := c.identify(tid, depth, stat, exe)
 		if err != nil {
 			return Process{}, err
 		}
@@ -84,20 +87,22 @@ func (c *Classifier) Classify(tid int) (Process, error) {
 	return s.proc, nil
 }
 
-func (c *Classifier) identify(tid int, exe Exe) (Process, error) {
+func (c *Classifier) identify(tid, depth int, stat Stat, exe Exe) (Process, error) {
 	status, err := c.FS.Status(tid)
 	if err != nil {
 		return Process{}, ErrGone
 	}
-	leader, err := c.FS.Stat(status.TGID)
-	if err != nil {
-		return Process{}, ErrGone
+	leader := stat
+	if status.TGID != tid {
+		if leader, err = c.FS.Stat(status.TGID); err != nil {
+			return Process{}, ErrGone
+		}
 	}
 	p := Process{PID: status.TGID, Start: leader.Start, UID: status.UID, Comm: leader.Comm, Exe: exe.Path}
 	switch {
 	case exe.Matches(c.VMMs):
 		p.Kind = VMM
-	case exe.Matches(c.Managers), c.hasManagerAbove(status.PPID):
+	case exe.Matches(c.Managers), c.hasManagerAbove(status.PPID, depth):
 		p.Kind = Manager
 	case exe.Matches(c.Trusted), c.FS.inCgroup(tid, c.TrustedCgroups):
 		p.Kind = Trusted
@@ -107,23 +112,12 @@ func (c *Classifier) identify(tid int, exe Exe) (Process, error) {
 
 // hasManagerAbove looks for a manager among the ancestors: libvirtd forks qemu-img, hooks and helpers, which act for
 // it. It does not look above a VMM: what a VMM starts acts for the guest.
-func (c *Classifier) hasManagerAbove(pid int) bool {
-	for range maxAncestors {
-		if pid <= 1 {
-			return false
-		}
-		exe, err := c.FS.Exe(pid)
-		if err != nil || exe.Matches(c.VMMs) {
-			return false
-		}
-		if exe.Matches(c.Managers) {
-			return true
-		}
-		stat, err := c.FS.Stat(pid)
-		if err != nil {
-			return false
-		}
-		pid = stat.PPID
+//
+// The ancestors are remembered as callers are, so for the next command of the same shell one system call is enough.
+func (c *Classifier) hasManagerAbove(pid, depth int) bool {
+	if pid <= 1 || depth >= maxAncestors {
+		return false
 	}
-	return false
+	p, err := c.classify(pid, depth+1)
+	return err == nil && p.Kind == Manager
 }
