@@ -59,6 +59,9 @@ func (fs *FS) Stats() Stats {
 func (fs *FS) Images(ctx context.Context) []Image {
 	byID := map[guard.ID]*Image{}
 	for id, uses := range fs.guard.InUse(ctx) {
+		if id.Dev == fs.host.dev {
+			continue // a VMM's descriptor of the view: its handle says the same, under the image's own identity
+		}
 		if path, ok := fs.locate(id, uses); ok || id == (guard.ID{}) {
 			byID[id] = &Image{Path: path, ID: id, Uses: uses}
 		}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -70,9 +71,10 @@ func killedDuring(t *testing.T, h *harness.Host, v *harness.View, args []string)
 	defer cleanImages(t, h) // after the domain is gone
 	h.Raw(t, "second.img", 8*MiB)
 	unhindered(t, v, func() { killLibvirtdDuring(t, h, g, args) })
-	if g.hasQEMU() {
-		protected(t, h.Image("base.qcow2"))
-		protected(t, h.Image("top.qcow2"))
+	for _, name := range []string{"base.qcow2", "top.qcow2"} {
+		if g.hasOpen(h.Image(name)) { // a pull that came to its end needs no base any more
+			protected(t, h.Image(name))
+		}
 	}
 	unhindered(t, v, func() {
 		h.StartLibvirtd(t)
@@ -97,16 +99,21 @@ func killLibvirtdDuring(t *testing.T, h *harness.Host, g *guest, args []string) 
 	<-done
 }
 
-// hasQEMU reports whether the domain's process is there, without asking libvirtd, and stays. (The pid file stays behind
-// when libvirtd is killed after a managedsave has ended QEMU, or while QEMU is ending.)
-func (g *guest) hasQEMU() bool {
+// hasOpen reports whether the domain's process is there, without asking libvirtd, stays, and has an image open. (The pid
+// file stays behind when libvirtd is killed after a managedsave has ended QEMU, or while QEMU is ending.)
+func (g *guest) hasOpen(image string) bool {
 	text, err := os.ReadFile("/run/libvirt/qemu/" + g.Name + ".pid")
 	if err != nil {
 		return false
 	}
 	time.Sleep(500 * time.Millisecond)
-	state, err := os.ReadFile("/proc/" + strings.TrimSpace(string(text)) + "/stat")
-	return err == nil && !strings.Contains(string(state), ") Z ")
+	fds, _ := filepath.Glob("/proc/" + strings.TrimSpace(string(text)) + "/fd/*")
+	for _, fd := range fds {
+		if target, err := os.Readlink(fd); err == nil && target == image {
+			return true
+		}
+	}
+	return false
 }
 
 // settle brings the domain to an orderly end after its libvirtd was killed: jobs ended, the guest well, then off.
