@@ -101,9 +101,8 @@ func onlyDisk(t *testing.T, dir string) {
 	}
 }
 
-func backupOf(t *testing.T, ctx context.Context) (*fake, imgcopy.LiveImage, *imgcopy.Snapshot, error) {
+func backupOf(t *testing.T, ctx context.Context, f *fake) (imgcopy.LiveImage, *imgcopy.Snapshot, error) {
 	t.Helper()
-	f := newFake(t)
 	t.Setenv(helperEnv, "1")
 	i := disk(t, t.TempDir())
 	b, err := os.ReadFile(i.Path)
@@ -112,11 +111,12 @@ func backupOf(t *testing.T, ctx context.Context) (*fake, imgcopy.LiveImage, *img
 	}
 	f.write("disk", string(b))
 	s, err := Backup{Helper: helper(), Log: quiet}.Snapshot(ctx, i)
-	return f, i, s, err
+	return i, s, err
 }
 
 func TestBackup(t *testing.T) {
-	f, i, s, err := backupOf(t, t.Context())
+	f := newFake(t)
+	i, s, err := backupOf(t, t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestBackupFreezesTheGuest(t *testing.T) {
 
 func TestBackupFails(t *testing.T) {
 	t.Setenv("BACKUP", "Failed")
-	_, i, _, err := backupOf(t, t.Context())
+	i, _, err := backupOf(t, t.Context(), newFake(t))
 	if err == nil || !strings.Contains(err.Error(), `"Failed"`) {
 		t.Errorf("error %v", err)
 	}
@@ -162,9 +162,19 @@ func TestBackupFails(t *testing.T) {
 func TestBackupInterrupted(t *testing.T) {
 	t.Setenv("BACKUP", "Unbounded")
 	reason := errors.New("enough")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, reason)
-	defer cancel()
-	f, i, _, err := backupOf(t, ctx)
+	f := newFake(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		for f.read("job") != "Unbounded" && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		cancel(reason)
+	}()
+	i, _, err := backupOf(t, ctx, f)
+	cancel(nil) // it may have failed before it began
+	<-begun
 	if !errors.Is(err, reason) {
 		t.Errorf("error %v", err)
 	}

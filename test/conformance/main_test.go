@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"testing"
 
@@ -19,5 +20,22 @@ func TestMain(m *testing.M) {
 			os.Exit(status)
 		}
 	}
-	os.Exit(m.Run())
+	os.Exit(withTools(m.Run))
+}
+
+// toolsEnv names the directory where programs under test are built, once for all tests.
+const toolsEnv = "IMGWARD_TEST_TOOLS"
+
+// withTools runs the tests with a directory for what they build.
+func withTools(run func() int) int {
+	dir, err := os.MkdirTemp("", "imgward-conformance-tools-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = os.Setenv(toolsEnv, dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		return 1
+	}
+	return run()
 }

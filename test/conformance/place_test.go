@@ -150,10 +150,7 @@ func newScratch(t *testing.T, image, dir, fstype string, size int64) *target.Scr
 }
 
 func startPeer(t *testing.T, peer target.Peer, work, tree string) *target.Mount {
-	tools := filepath.Join(work, "tools")
-	if err := os.Mkdir(tools, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	tools := os.Getenv(toolsEnv)
 	if err := peer.Build(t.Context(), tools); err != nil {
 		t.Fatal(err)
 	}
