@@ -36,7 +36,7 @@ type View struct {
 type Host struct {
 	Views  []View
 	Dead   []string // mountpoints of views that no daemon serves any more
-	Policy string // the default policy file
+	Policy string   // the default policy file
 	Log    *slog.Logger
 }
 
