@@ -1,10 +1,10 @@
 // Command benchcopy measures imgcp against cp, dd, qemu-img, nbdcopy and ddrescue on ext4, XFS and btrfs.
 //
 // Runs are interleaved (every tool once, then every tool again), so that a noisy neighbour spoils a round and not a tool;
-// the medians are printed as a Markdown table with the ratio of the best peer's time to imgcp's: above 1.00 imgcp is
-// faster. Sizes are a sixteenth of the full ones unless FULL=1. It needs root, for loop devices.
+// the medians are printed as Markdown tables with the ratio of each tool's time to imgcp's: above 1.00 imgcp is faster.
+// Sizes are a sixteenth of issue 4's, SCALE=n makes them an n-th, FULL=1 is SCALE=1. It needs root, for loop devices.
 //
-//	benchcopy -imgcp ./imgcp [-rounds 5] [-rows dense,comb] [-fs ext4,xfs] [-dir /var/tmp]
+//	go run ./test/benchcopy [-rounds 5] [-rows dense,comb] [-fs ext4,xfs] [-dir /var/tmp]
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -34,24 +35,28 @@ type config struct {
 func bench() error {
 	var c config
 	var rows, fs, dir string
-	flag.StringVar(&c.imgcp, "imgcp", "", "the imgcp to measure")
-	flag.StringVar(&c.imgward, "imgward", "", "the imgward to mount the view with; empty: no rows through the view")
+	flag.StringVar(&c.imgcp, "imgcp", "bin/imgcp", "the imgcp to measure")
+	flag.StringVar(&c.imgward, "imgward", "bin/imgward", "the imgward to mount the view with; empty: no rows through the view")
 	flag.IntVar(&c.rounds, "rounds", 5, "how often each tool runs")
 	flag.StringVar(&rows, "rows", "", "only these rows, by name")
 	flag.StringVar(&fs, "fs", "ext4,xfs,btrfs", "file systems")
 	flag.StringVar(&dir, "dir", "/var/tmp", "where the file systems' image files go")
 	flag.Parse()
-	c.scale = 16
-	if os.Getenv("FULL") == "1" {
-		c.scale = 1
+	var err error
+	if c.scale, err = scale(); err != nil {
+		return err
 	}
 	c.fs = strings.Split(fs, ",")
 	if rows != "" {
 		c.rows = strings.Split(rows, ",")
 	}
-	var err error
-	if c.imgcp, err = filepath.Abs(c.imgcp); err != nil {
-		return err
+	for _, path := range []*string{&c.imgcp, &c.imgward} {
+		if *path == "" {
+			continue
+		}
+		if *path, err = filepath.Abs(*path); err != nil {
+			return err
+		}
 	}
 	for _, fs := range c.fs {
 		if err := benchOn(&c, fs, dir); err != nil {
@@ -61,15 +66,45 @@ func bench() error {
 	return nil
 }
 
+// scale is what the environment divides the sizes by.
+func scale() (int64, error) {
+	if os.Getenv("FULL") == "1" {
+		return 1, nil
+	}
+	const usual = 16
+	text := os.Getenv("SCALE")
+	if text == "" {
+		return usual, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("SCALE=%s: a whole number is needed", text)
+	}
+	return n, nil
+}
+
 // benchOn measures every row on one file system, made and removed here.
-func benchOn(c *config, fs, dir string) error {
+func benchOn(c *config, fs, dir string) (err error) {
 	v, err := makeVolume(fs, dir, volumeSize/c.scale+(4<<30))
 	if err != nil {
 		return err
 	}
 	defer v.remove()
-	for _, r := range rows(c, v) {
-		if len(c.rows) > 0 && !slices.Contains(c.rows, r.name) {
+	all := rows(c, v)
+	if c.wants("to-device") || c.wants("from-device") {
+		if err := v.addDevice(2 * gib / c.scale); err != nil {
+			return err
+		}
+		all = append(all, deviceRows(c, v.spare)...)
+	}
+	if c.imgward != "" && c.wants("view") {
+		if err := v.addView(c.imgward); err != nil {
+			return err
+		}
+		all = append(all, viewRow(c))
+	}
+	for _, r := range all {
+		if !c.wants(r.name) {
 			continue
 		}
 		if err := measureRow(c, v, r); err != nil {
@@ -78,3 +113,5 @@ func benchOn(c *config, fs, dir string) error {
 	}
 	return nil
 }
+
+func (c *config) wants(row string) bool { return len(c.rows) == 0 || slices.Contains(c.rows, row) }

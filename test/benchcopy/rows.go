@@ -30,8 +30,9 @@ type row struct {
 func rows(c *config, v *volume) []row {
 	both, durable := []bool{true, false}, []bool{true}
 	all := append(imgcps(c), peers...)
+	limits := append(all[:len(all):len(all)], limit(4*gib/c.scale))
 	r := []row{
-		{name: "dense", image: dense(4 * gib / c.scale), tools: all, durable: both, cold: true},
+		{name: "dense", image: dense(4 * gib / c.scale), tools: limits, durable: both, cold: true},
 		{name: "dense-cached", image: dense(4 * gib / c.scale), tools: all, durable: both},
 		{name: "sparse", image: sparse(40*gib/c.scale, gib/c.scale), tools: all, durable: both},
 		{name: "zeroes", image: writtenZeroes(2 * gib / c.scale), tools: all, durable: both},
@@ -43,6 +44,21 @@ func rows(c *config, v *volume) []row {
 		r = append(r, row{name: "reflink", image: dense(4 * gib / c.scale), tools: reflinkers(c), durable: both})
 	}
 	return r
+}
+
+// deviceRows copy between a file and a loop device.
+func deviceRows(c *config, dev string) []row {
+	durable := []bool{true}
+	size := 2 * gib / c.scale
+	return []row{
+		{name: "to-device", image: dense(size), tools: devicePeers(c), durable: durable, cold: true, target: dev},
+		{name: "from-device", image: dense(size), tools: without(append(imgcps(c), peers...), "cp --sparse"), durable: durable, cold: true, source: dev},
+	}
+}
+
+// viewRow copies through a view and beside it.
+func viewRow(c *config) row {
+	return row{name: "view", image: dense(4 * gib / c.scale), tools: viewers(c), durable: []bool{true}, cold: true}
 }
 
 // dense is random data from end to end.

@@ -11,6 +11,8 @@ type tool struct {
 	args    []string
 	durable []string // added when durability is measured; nil: fsync of the destination is timed with it
 	ours    bool
+	through bool // through the view
+	limit   bool // writes, but copies nothing
 }
 
 // command is the tool's command line.
@@ -51,6 +53,23 @@ var peers = []tool{
 	{name: "ddrescue", args: []string{"ddrescue", "-q", "--force", "--sparse", "{src}", "{dst}"}},
 }
 
+// limit is what the medium takes: as much data, from memory.
+func limit(size int64) tool {
+	return tool{name: "fio (writes only)", limit: true, args: []string{"fio", "--name=limit", "--filename={dst}", "--rw=write",
+		"--bs=1M", "--iodepth=8", "--ioengine=libaio", "--direct=1", fmt.Sprintf("--size=%d", size), "--end_fsync=1",
+		"--iomem=mmap", "--minimal", "--output=/dev/null"}}
+}
+
+// viewers are imgcp and cp, beside the view and through it.
+func viewers(c *config) []tool {
+	us := tool{name: "imgcp", args: []string{c.imgcp, "-q", "--reflink=never", "{sync}", "{src}", "{dst}"}, ours: true}
+	cp := tool{name: "cp", args: []string{"cp", "--reflink=never", "{src}", "{dst}"}}
+	usThrough, cpThrough := us, cp
+	usThrough.name, usThrough.through = "imgcp, through the view", true
+	cpThrough.name, cpThrough.through = "cp, through the view", true
+	return []tool{us, usThrough, cp, cpThrough}
+}
+
 func reflinkers(c *config) []tool {
 	return []tool{
 		{name: "imgcp", args: []string{c.imgcp, "-q", "{sync}", "{src}", "{dst}"}, ours: true},
@@ -70,6 +89,18 @@ func creators(c *config, size int64) []tool {
 		{name: "qemu-img create falloc", args: []string{"qemu-img", "create", "-q", "-f", "raw", "-o", "preallocation=falloc", "{dst}", fmt.Sprint(size)}},
 		{name: "fallocate", args: []string{"fallocate", "-l", fmt.Sprint(size), "{dst}"}},
 	}
+}
+
+// devicePeers write to a device. -n: the target exists.
+func devicePeers(c *config) []tool {
+	t := []tool{{name: "imgcp", args: []string{c.imgcp, "--overwrite", "--yes", "-q", "{sync}", "{src}", "{dst}"}, ours: true}}
+	for _, p := range without(peers, "cp --sparse") {
+		if strings.HasPrefix(p.name, "qemu-img") {
+			p.args = append(append([]string{}, p.args...), "-n")
+		}
+		t = append(t, p)
+	}
+	return t
 }
 
 // without leaves out the tools whose names begin with one of the prefixes: they would read 8 TiB of nothing.

@@ -16,6 +16,9 @@ const volumeSize = 24 << 30
 type volume struct {
 	name, dir  string // the file system's, and where it is mounted
 	image, dev string
+	spare      string // another loop device, for rows that copy to or from one
+	view       string // where an imgward view of dir is mounted
+	imgward    string
 }
 
 // makeVolume makes a file system on a loop device that reads and writes its file directly: otherwise every tool would be
@@ -52,13 +55,47 @@ func attach(file string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-func (v *volume) path(name string) string { return filepath.Join(v.dir, name) }
+// path is a file on the volume, directly or through the view.
+func (v *volume) path(name string, through bool) string {
+	if through {
+		return filepath.Join(v.view, name)
+	}
+	return filepath.Join(v.dir, name)
+}
+
+// addDevice makes a loop device beside the volume.
+func (v *volume) addDevice(size int64) (err error) {
+	file := filepath.Join(filepath.Dir(v.image), "spare")
+	if err := allocate(file, size); err != nil {
+		return err
+	}
+	v.spare, err = attach(file)
+	return err
+}
+
+// addView mounts a view of the volume.
+func (v *volume) addView(imgward string) error {
+	dir := filepath.Join(filepath.Dir(v.image), "view")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	if err := command(imgward, "mount", "--backing", v.dir, dir); err != nil {
+		return err
+	}
+	v.view, v.imgward = dir, imgward
+	return nil
+}
 
 // remove takes down whatever there is.
 func (v *volume) remove() error {
+	if v.view != "" {
+		_ = command(v.imgward, "umount", v.view)
+	}
 	_ = command("umount", v.dir)
-	if v.dev != "" {
-		_ = command("losetup", "-d", v.dev)
+	for _, dev := range []string{v.dev, v.spare} {
+		if dev != "" {
+			_ = command("losetup", "-d", dev)
+		}
 	}
 	return os.RemoveAll(filepath.Dir(v.image))
 }
