@@ -88,8 +88,8 @@ func (s *Scanner) dataEnd(start int64) (int64, error) {
 	small := 0
 	for at := start; ; {
 		hole, err := sys.NextHole(s.f, at)
-		if noHoles(err) || hole >= s.end || err == nil && hole < at {
-			return s.end, nil
+		if noHoles(err) || hole >= s.end || err == nil && hole < at || errors.Is(err, unix.ENXIO) {
+			return s.end, nil // ENXIO: the file was cut off meanwhile, which whoever reads the data notices
 		}
 		if err != nil {
 			return 0, err
@@ -108,6 +108,9 @@ func (s *Scanner) dataEnd(start int64) (int64, error) {
 		if small++; small == crowd {
 			small = 0
 			next = min((next/window+1)*window, s.end)
+		}
+		if next == s.end { // asking for a hole there is ENXIO
+			return next, nil
 		}
 		if next-start >= maxRun {
 			return next, nil

@@ -121,3 +121,18 @@ func TestNothingIsMissed(t *testing.T) {
 		}
 	}
 }
+
+// TestCombEnds: a window of small holes that the end of the image cuts off is data up to that end. Asking for the hole
+// after the end is ENXIO.
+func TestCombEnds(t *testing.T) {
+	for _, size := range []int64{window, window + 512*kib, window + 512*kib + 512} {
+		var comb [][2]int64
+		for off := int64(0); off < size-8*kib; off += 8 * kib {
+			comb = append(comb, [2]int64{off, 4 * kib})
+		}
+		f := file(t, size, comb...)
+		if got, want := scan(t, f, 0, size), []Extent{{0, size, false}}; !slices.Equal(got, want) {
+			t.Errorf("%d bytes: %v, want %v", size, got, want)
+		}
+	}
+}
