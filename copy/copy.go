@@ -35,7 +35,7 @@ func Copy(ctx context.Context, from, to string, o Options) (Result, error) {
 		return Result{}, cause(ctx, err)
 	}
 	err = cause(ctx, c.run(ctx))
-	c.end(err)
+	c.end(ctx, err)
 	o.Progress.phase.Store(PhaseDone)
 	r := c.result()
 	r.Elapsed = time.Since(begun)
@@ -79,7 +79,7 @@ func begin(ctx context.Context, from, to string, o *Options) (*copier, error) {
 		err = src.admit(ctx, o, c.dst)
 	}
 	if err != nil {
-		c.end(err)
+		c.end(ctx, err)
 		return nil, err
 	}
 	src.inspect(o.Log)
@@ -92,8 +92,9 @@ func begin(ctx context.Context, from, to string, o *Options) (*copier, error) {
 }
 
 // end cleans up. Of an unfinished copy only what can be resumed stays.
-func (c *copier) end(err error) {
-	kept := err != nil && c.journal.keep(err, c.order.reached(), &c.bad)
+func (c *copier) end(ctx context.Context, err error) {
+	interrupted := ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
+	kept := err != nil && c.journal.keep(err, interrupted, c.order.reached(), &c.bad)
 	if c.dst != nil {
 		c.dst.abandon(kept)
 	}

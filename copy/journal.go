@@ -181,18 +181,21 @@ func (j *journal) save(off int64, bad *rescue.Map) error {
 	return nil
 }
 
-// keep saves the last checkpoint of a copy that failed, and reports whether there is something to go on from. What
-// failed verification is not.
-func (j *journal) keep(cause error, off int64, bad *rescue.Map) bool {
+// keep reports whether there is something to go on from. Of a copy that was interrupted it saves a last checkpoint. After
+// an error it saves none: what a failed flush has lost the kernel tells once, and the next flush would succeed. What
+// failed verification is no good at all.
+func (j *journal) keep(cause error, interrupted bool, off int64, bad *rescue.Map) bool {
 	if j == nil || j.f == nil {
 		return false
 	}
-	if errors.Is(cause, ErrVerify) || off == 0 {
+	if interrupted && off > 0 {
+		if err := j.save(off, bad); err != nil {
+			j.log.Warn("the last part of the copy will have to be copied again", "err", err)
+		}
+	}
+	if errors.Is(cause, ErrVerify) || j.saved == 0 {
 		j.done()
 		return false
-	}
-	if err := j.save(off, bad); err != nil {
-		j.log.Warn("the last part of the copy may have to be copied again", "err", err)
 	}
 	j.log.Warn("unfinished; the same command goes on from there", "copied", Bytes(j.saved))
 	return true

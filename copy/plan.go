@@ -20,7 +20,7 @@ func Plan(ctx context.Context, from, to string, o Options, tell func(Step)) erro
 	if err != nil {
 		return err
 	}
-	defer c.end(nil)
+	defer c.end(ctx, nil)
 	if c.src.kind == stream || isPipe(c.dst) {
 		c.tell.merge(Step{Len: c.src.size, Method: MethodStream})
 	} else if err := c.plan(ctx); err != nil {

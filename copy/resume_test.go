@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 
 	"imgward/copy/checkpoint"
@@ -140,6 +142,41 @@ func TestResumeNoticesChanges(t *testing.T) {
 			}
 			onlyHolds(t, dst, "copy")
 		})
+	}
+}
+
+// TestResumeForgetsWhatMayBeLost: a flush that fails has dropped the pages that it could not write, and the kernel says so
+// once; a second flush succeeds and proves nothing. What was copied since the last good checkpoint is copied again.
+func TestResumeForgetsWhatMayBeLost(t *testing.T) {
+	testvol.Root(t)
+	for _, c := range []struct{ fails, size int64 }{{2, 0}, {4, 5 * mib}} { // the others are the state's own
+		src, dst := dirs(t)
+		image := dense(t, src+"/image", resumeSize)
+		var f faults
+		mnt := mountFaulty(t, dst, &f)
+		f.again(func(op string, n int) syscall.Errno {
+			if op == "fsync" && int64(n) == c.fails {
+				return unix.EIO
+			}
+			return 0
+		})
+		_, err := tryCopy(image, mnt+"/copy", func(o *Options) {
+			o.Resume, o.Reflink, o.Checkpoint, o.Requests = true, Never, 4*mib, 1
+		})
+		if !errors.Is(err, unix.EIO) {
+			t.Fatalf("error %v, want EIO", err)
+		}
+		s, err := checkpoint.Load(dst + "/.copy.imgcp-state")
+		switch {
+		case c.size == 0 && !errors.Is(err, os.ErrNotExist):
+			t.Errorf("%d bytes count as durable, though none ever was (%v)", s.Durable, err)
+		case c.size > 0 && (err != nil || s.Durable == 0 || s.Durable > c.size):
+			t.Errorf("%d bytes count as durable, want those before the failed flush (%v)", s.Durable, err)
+		}
+		f.again(nil)
+		if r := resumed(t, image, mnt+"/copy", nil); r.Resumed > c.size {
+			t.Errorf("%d bytes were not copied again", r.Resumed)
+		}
 	}
 }
 

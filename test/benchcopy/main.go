@@ -2,23 +2,31 @@
 //
 // Runs are interleaved (every tool once, then every tool again), so that a noisy neighbour spoils a round and not a tool;
 // the medians are printed as Markdown tables with the ratio of each tool's time to imgcp's: above 1.00 imgcp is faster.
+// A summary at the end holds imgcp against the best peer of each row.
 // Sizes are a sixteenth of issue 4's, SCALE=n makes them an n-th, FULL=1 is SCALE=1. It needs root, for loop devices.
 //
 //	go run ./test/benchcopy [-rounds 5] [-rows dense,comb] [-fs ext4,xfs] [-dir /var/tmp]
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 func main() {
-	if err := bench(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := bench(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "benchcopy:", err)
 		os.Exit(1)
 	}
@@ -32,7 +40,7 @@ type config struct {
 	scale          int64 // full sizes are divided by this
 }
 
-func bench() error {
+func bench(ctx context.Context) error {
 	var c config
 	var rows, fs, dir string
 	flag.StringVar(&c.imgcp, "imgcp", "bin/imgcp", "the imgcp to measure")
@@ -58,11 +66,13 @@ func bench() error {
 			return err
 		}
 	}
+	var sum summary
 	for _, fs := range c.fs {
-		if err := benchOn(&c, fs, dir); err != nil {
+		if err := benchOn(ctx, &c, fs, dir, &sum); err != nil {
 			return fmt.Errorf("%s: %w", fs, err)
 		}
 	}
+	sum.print()
 	return nil
 }
 
@@ -84,12 +94,12 @@ func scale() (int64, error) {
 }
 
 // benchOn measures every row on one file system, made and removed here.
-func benchOn(c *config, fs, dir string) (err error) {
+func benchOn(ctx context.Context, c *config, fs, dir string, sum *summary) (err error) {
 	v, err := makeVolume(fs, dir, volumeSize/c.scale+(4<<30))
 	if err != nil {
 		return err
 	}
-	defer v.remove()
+	defer func() { err = errors.Join(err, v.remove()) }()
 	all := rows(c, v)
 	if c.wants("to-device") || c.wants("from-device") {
 		if err := v.addDevice(2 * gib / c.scale); err != nil {
@@ -107,7 +117,7 @@ func benchOn(c *config, fs, dir string) (err error) {
 		if !c.wants(r.name) {
 			continue
 		}
-		if err := measureRow(c, v, r); err != nil {
+		if err := measureRow(ctx, c, v, r, sum); err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
 	}

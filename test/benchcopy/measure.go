@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -28,7 +29,7 @@ type result struct {
 }
 
 // measureRow measures a row once with and once without durability, as it asks for.
-func measureRow(c *config, v *volume, r row) error {
+func measureRow(ctx context.Context, c *config, v *volume, r row, sum *summary) error {
 	src := v.path("source", false)
 	if r.image != nil {
 		if err := r.image(src); err != nil {
@@ -49,7 +50,7 @@ func measureRow(c *config, v *volume, r row) error {
 		}
 		for round := range c.rounds {
 			for i := range results {
-				s, err := runOnce(v, r, src, results[i].tool, durable, round == 0)
+				s, err := runOnce(ctx, v, r, src, results[i].tool, durable, round == 0)
 				if err != nil {
 					return fmt.Errorf("%s: %w", results[i].tool.name, err)
 				}
@@ -57,12 +58,13 @@ func measureRow(c *config, v *volume, r row) error {
 			}
 		}
 		printTable(v.name, r.name, durable, results)
+		sum.add(v.name, r.name, durable, results)
 	}
 	return nil
 }
 
 // runOnce copies once. The destination is made durable within the measured time if the tool has not done so itself.
-func runOnce(v *volume, r row, src string, t tool, durable, check bool) (s sample, err error) {
+func runOnce(ctx context.Context, v *volume, r row, src string, t tool, durable, check bool) (s sample, err error) {
 	dst := v.path("destination", t.through)
 	if r.target != "" {
 		dst = r.target
@@ -76,8 +78,12 @@ func runOnce(v *volume, r row, src string, t tool, durable, check bool) (s sampl
 	if err := warmth(src, r.cold); err != nil && r.image != nil {
 		return s, err
 	}
+	if t.limit != nil {
+		s.seconds, err = t.limit(dst)
+		return s, err
+	}
 	args := t.command(src, dst, durable)
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	begun := time.Now()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return s, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
@@ -91,7 +97,7 @@ func runOnce(v *volume, r row, src string, t tool, durable, check bool) (s sampl
 	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	s.cpu = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	s.rss = usage.Maxrss << 10
-	if check && r.image != nil && !r.huge && !t.limit {
+	if check && r.image != nil && !r.huge {
 		if err := command("cmp", "-n", fmt.Sprint(sizeOf(src)), src, dst); err != nil {
 			return s, errors.Join(errors.New("the copy differs"), err)
 		}

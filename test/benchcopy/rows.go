@@ -30,7 +30,7 @@ type row struct {
 func rows(c *config, v *volume) []row {
 	both, durable := []bool{true, false}, []bool{true}
 	all := append(imgcps(c), peers...)
-	limits := append(all[:len(all):len(all)], limit(4*gib/c.scale))
+	limits := append(all[:len(all):len(all)], limit(v.path("source", false), 4*gib/c.scale))
 	r := []row{
 		{name: "dense", image: dense(4 * gib / c.scale), tools: limits, durable: both, cold: true},
 		{name: "dense-cached", image: dense(4 * gib / c.scale), tools: all, durable: both},

@@ -11,8 +11,8 @@ type tool struct {
 	args    []string
 	durable []string // added when durability is measured; nil: fsync of the destination is timed with it
 	ours    bool
-	through bool // through the view
-	limit   bool // writes, but copies nothing
+	through bool                                          // through the view
+	limit   func(dst string) (seconds float64, err error) // instead of args: what the medium takes
 }
 
 // command is the tool's command line.
@@ -51,13 +51,6 @@ var peers = []tool{
 	{name: "qemu-img -W -m 16 direct", args: []string{"qemu-img", "convert", "-f", "raw", "-O", "raw", "-W", "-m", "16", "-t", "none", "-T", "none", "{src}", "{dst}"}},
 	{name: "nbdcopy", args: []string{"nbdcopy", "{durable}", "{src}", "{dst}"}, durable: []string{"--flush"}},
 	{name: "ddrescue", args: []string{"ddrescue", "-q", "--force", "--sparse", "{src}", "{dst}"}},
-}
-
-// limit is what the medium takes: as much data, from memory.
-func limit(size int64) tool {
-	return tool{name: "fio (writes only)", limit: true, args: []string{"fio", "--name=limit", "--filename={dst}", "--rw=write",
-		"--bs=1M", "--iodepth=8", "--ioengine=libaio", "--direct=1", fmt.Sprintf("--size=%d", size), "--end_fsync=1",
-		"--iomem=mmap", "--minimal", "--output=/dev/null"}}
 }
 
 // viewers are imgcp and cp, beside the view and through it.

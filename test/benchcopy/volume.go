@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // volumeSize holds the largest source and its copy at full scale.
@@ -86,18 +88,30 @@ func (v *volume) addView(imgward string) error {
 	return nil
 }
 
-// remove takes down whatever there is.
+// remove takes down whatever there is. What is still mounted is not removed: it would be emptied.
 func (v *volume) remove() error {
+	var err error
 	if v.view != "" {
-		_ = command(v.imgward, "umount", v.view)
+		err = command(v.imgward, "umount", v.view)
 	}
-	_ = command("umount", v.dir)
+	if mounted(v.dir) {
+		err = errors.Join(err, command("umount", v.dir))
+	}
 	for _, dev := range []string{v.dev, v.spare} {
 		if dev != "" {
-			_ = command("losetup", "-d", dev)
+			err = errors.Join(err, command("losetup", "-d", dev))
 		}
 	}
+	if err != nil {
+		return err
+	}
 	return os.RemoveAll(filepath.Dir(v.image))
+}
+
+// mounted reports whether something is mounted on dir: it is on another device than its parent.
+func mounted(dir string) bool {
+	var here, above unix.Stat_t
+	return unix.Stat(dir, &here) == nil && unix.Stat(filepath.Dir(dir), &above) == nil && here.Dev != above.Dev
 }
 
 func command(args ...string) error {
