@@ -1,7 +1,6 @@
 package imgcopy
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -162,16 +161,4 @@ func describeDifferences(d []Difference) string {
 		places = append(places, fmt.Sprintf("%d more", len(d)-few))
 	}
 	return fmt.Sprintf("blocks of %s differ: %s", Bytes(total), strings.Join(places, ", "))
-}
-
-// IsManifest reports whether the file at path begins as a manifest does.
-func IsManifest(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	head := make([]byte, len(manifest.Magic))
-	_, err = f.ReadAt(head, 0)
-	return err == nil && bytes.Equal(head, []byte(manifest.Magic))
 }

@@ -76,6 +76,9 @@ func begin(ctx context.Context, from, to string, o *Options) (*copier, error) {
 	}
 	c := &copier{src: src, opts: o, prog: o.Progress, tell: newTeller(o.Explain), order: newSequence(0)}
 	if c.dst, err = openTarget(ctx, to, src, o); err == nil {
+		err = c.checkBeside(to)
+	}
+	if err == nil {
 		err = src.admit(ctx, o, c.dst)
 	}
 	if err != nil {

@@ -87,6 +87,7 @@ type ExistsError struct {
 	Next     string // the next free name in the same series, if the name has a number
 	Contents string // what the destination holds, for block devices
 	Uses     []guard.Use
+	Beside   bool // no image: --overwrite does not help
 }
 
 // Error names the next free name: the accident behind this tool was a 2 typed for a 3.
@@ -102,7 +103,7 @@ func (e *ExistsError) Error() string {
 	if e.Next != "" {
 		fmt.Fprintf(&b, "; next free name: %s", e.Next)
 	}
-	if len(e.Uses) == 0 {
+	if len(e.Uses) == 0 && !e.Beside {
 		b.WriteString("; to overwrite it: --overwrite")
 	}
 	return b.String()

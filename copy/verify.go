@@ -170,15 +170,3 @@ func (c *copier) writeManifest() error {
 	}
 	return nil
 }
-
-// replaceFile writes a small file beside its name, durably, and gives it the name.
-func replaceFile(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), hiddenName(filepath.Base(path), "*"))
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(write(f), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return os.Rename(f.Name(), path)
-}

@@ -91,6 +91,7 @@ func (f *copyFlags) pair(args []string) ([]*job, error) {
 		return nil, fmt.Errorf("there is no directory %s", dst)
 	}
 	var jobs []*job
+	from := make(map[string]string) // by destination
 	for _, src := range sources {
 		j := &job{from: src, to: dst}
 		if intoDir {
@@ -99,6 +100,10 @@ func (f *copyFlags) pair(args []string) ([]*job, error) {
 			}
 			j.to = filepath.Join(dst, filepath.Base(src))
 		}
+		if other, taken := from[j.to]; taken {
+			return nil, fmt.Errorf("%s and %s would both become %s", other, src, j.to)
+		}
+		from[j.to] = src
 		jobs = append(jobs, j)
 	}
 	return jobs, f.besides(jobs)

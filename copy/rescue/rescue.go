@@ -78,11 +78,14 @@ func (m *Map) Missing() int64 {
 	return n
 }
 
+// Magic is how every map of ours begins. ddrescue's own say that they are ddrescue's.
+const Magic = "# Mapfile. Created by imgcp"
+
 // Write writes the map of an image of size bytes: finished (+) but for bad sectors (-). The format is that of ddrescue's
 // manual, "Mapfile structure".
 func (m *Map) Write(w io.Writer, size int64) error {
 	b := bufio.NewWriter(w)
-	fmt.Fprintf(b, "# Mapfile. Created by imgcp\n# current_pos  current_status  current_pass\n0x%08X     +               1\n", size)
+	fmt.Fprintf(b, Magic+"\n# current_pos  current_status  current_pass\n0x%08X     +               1\n", size)
 	fmt.Fprintf(b, "#      pos        size  status\n")
 	at := int64(0)
 	for _, r := range m.Bad() {
