@@ -8,6 +8,7 @@ import (
 
 	"imgward/copy/digest"
 	"imgward/copy/extent"
+	"imgward/copy/internal/sys"
 	"imgward/copy/rescue"
 )
 
@@ -126,11 +127,17 @@ func (c *copier) run(ctx context.Context) error {
 	return c.finish(ctx)
 }
 
-// need is what the target will have to allocate. A clone allocates nothing, but whether there can be one is known only
-// when it is tried, and then it is too late to say this kindly; so data counts.
+// need is what the target will have to allocate: nothing if the source's blocks can be shared, which is tried on one; else
+// its data. Zeroes that the source holds as data are not known before they are read.
 func (c *copier) need() (int64, error) {
 	if c.opts.Preallocate {
 		return c.src.size, nil
+	}
+	if f := c.dst.scratch(); f != nil {
+		defer f.Close()
+		if noClone(c) == "" && sys.CloneRange(f, c.src.f, 0, min(cloneProbe, c.src.size)) == nil {
+			return 0, nil
+		}
 	}
 	v, err := extent.Take(c.src.f, c.src.size, 1<<30)
 	return v.Data, err
@@ -176,6 +183,9 @@ func (c *copier) check(ctx context.Context) error {
 
 // account reports what is wrong with an image that was copied as it is.
 func (c *copier) account() error {
+	if c.src.size == 0 && c.src.kind == stream {
+		c.opts.Log.Warn("nothing came: the copy is empty", "image", c.src.name)
+	}
 	if c.src.size > 0 && (c.src.data() == 0 || c.prog.Zeroes.Load()+c.prog.Holes.Load() == c.src.size) {
 		c.opts.Log.Warn("there is no data in this image, only zeroes: is it the right one?", "image", c.src.name)
 	}

@@ -97,10 +97,7 @@ func (d *blockDevice) scratch() *os.File { return nil }
 func (d *blockDevice) blank() bool { return false }
 
 func (d *blockDevice) commit(sync bool) error {
-	if !sync {
-		return nil
-	}
-	return outOfSpace(d.f.Sync())
+	return settleData(d.f, sync)
 }
 
 func (d *blockDevice) abandon(bool) { d.close() }

@@ -186,7 +186,10 @@ func (f *faultyFile) Release(ctx context.Context) syscall.Errno {
 	return f.FileHandle.(fs.FileReleaser).Release(ctx)
 }
 
-func (f *faultyFile) Flush(context.Context) syscall.Errno { return 0 }
+func (f *faultyFile) Flush(context.Context) syscall.Errno {
+	_, errno := f.faults.next("flush")
+	return errno
+}
 
 func (f *faultyFile) Getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
 	return f.FileHandle.(fs.FileGetattrer).Getattr(ctx, out)

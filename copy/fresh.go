@@ -86,6 +86,9 @@ func (t *fresh) open(resumes func(*os.File) bool) (have int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := ours(t.f); err != nil {
+		return 0, err
+	}
 	if err := t.lock(); err != nil { // before it counts as ours to remove
 		return 0, err
 	}
@@ -94,6 +97,19 @@ func (t *fresh) open(resumes func(*os.File) bool) (have int64, err error) {
 		return 0, t.f.Truncate(0)
 	}
 	return allocated(t.f), nil
+}
+
+// ours makes sure that a file to go on with is one that an earlier copy of this user's left. Where others may write to the
+// directory they can put there what they like: a hard link to another file of ours would be overwritten.
+func ours(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s is not what an earlier copy left (a file of yours with one name); remove it", f.Name())
+	}
+	return nil
 }
 
 // create makes the file. Without a name it is only where linkat is known to work on such files: a FUSE file system may

@@ -27,10 +27,7 @@ func (t *inplace) prepare(size int64, need func() (int64, error), resumes func(*
 }
 
 func (t *inplace) commit(sync bool) error {
-	if !sync {
-		return nil
-	}
-	return outOfSpace(t.f.Sync())
+	return settleData(t.f, sync)
 }
 
 func (t *inplace) statePath() string {

@@ -3,6 +3,7 @@ package imgcopy
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,15 @@ func overlap(src *source, name string, dst *unix.Stat_t) error {
 		return same
 	}
 	return nil
+}
+
+// onSource refuses a new file on a file system that is on the device being copied: the copy would have to hold itself.
+func onSource(src *source, path string) error {
+	var dir unix.Stat_t
+	if src.kind != device || unix.Stat(filepath.Dir(path), &dir) != nil || !blockdev.Under(src.stat.Rdev, dir.Dev) {
+		return nil
+	}
+	return fmt.Errorf("%s is on %s itself", path, src.name)
 }
 
 // attachedAs reports whether the file is what a loop device shows.

@@ -109,14 +109,15 @@ func (c *copier) planExtents(ctx context.Context, m Method, from int64) error {
 	return context.Cause(ctx)
 }
 
+// cloneProbe is a multiple of every block size in use.
+const cloneProbe = 64 << 10
+
 // rehearseClone shares the first block.
 func rehearseClone(c *copier, from int64) string {
-	const block = 64 << 10 // a multiple of every block size in use
 	if c.src.size == from {
 		return ""
 	}
-	err := sys.CloneRange(c.dst.file(), c.src.f, from, min(block, c.src.size-from))
-	if err != nil {
+	if err := sys.CloneRange(c.dst.file(), c.src.f, from, min(cloneProbe, c.src.size-from)); err != nil {
 		return cloneProblem(err)
 	}
 	return ""

@@ -1,6 +1,7 @@
 package imgcopy
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -15,10 +16,8 @@ import (
 
 // commit publishes: data first, then the name, then the directory that holds it.
 func (t *fresh) commit(sync bool) error {
-	if sync {
-		if err := t.f.Sync(); err != nil {
-			return outOfSpace(err)
-		}
+	if err := settleData(t.f, sync); err != nil {
+		return err
 	}
 	if err := t.publish(); err != nil {
 		return outOfSpace(err)
@@ -34,6 +33,14 @@ func (t *fresh) commit(sync bool) error {
 		return err
 	}
 	return nil
+}
+
+// settleData makes what was written durable, or asks at least whether it went wrong.
+func settleData(f *os.File, sync bool) error {
+	if sync {
+		return outOfSpace(f.Sync())
+	}
+	return outOfSpace(sys.Flush(f))
 }
 
 // publish gives the file its name, in one step that the kernel refuses if the name is taken and nothing is to be
@@ -55,9 +62,10 @@ func (t *fresh) publish() error {
 	return err
 }
 
-// replace needs a name to rename from. It makes sure that what it replaces is still what was locked and looked at.
+// replace needs a name to rename from. It makes sure that what it replaces is still what was locked and looked at, and
+// that nobody uses it by now: a machine without QEMU's locks may have been started since.
 func (t *fresh) replace() error {
-	if err := t.old.still(t.dir, t.name); err != nil {
+	if err := errors.Join(t.old.still(t.dir, t.name), t.old.idle(context.Background(), t.opts)); err != nil {
 		return err
 	}
 	if t.temp == "" {

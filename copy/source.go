@@ -167,6 +167,11 @@ func (s *source) inspect(log *slog.Logger) {
 		log.Warn("this image is smaller than its own header says: a part of it is missing", "image", s.name,
 			"bytes", s.size, "header", c.What, "claims", c.Bytes)
 	}
+	if s.kind == device {
+		if err := blockdev.Held(s.f); err != nil {
+			log.Warn("this device is in use; what is written to it meanwhile makes the copy torn", "device", s.name, "why", err)
+		}
+	}
 	if loops := blockdev.LoopsOf(s.f); len(loops) > 0 {
 		log.Warn("this image is attached as a loop device; what is written there meanwhile may be missing in the copy",
 			"image", s.name, "device", strings.Join(loops, ", "))

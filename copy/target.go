@@ -54,6 +54,9 @@ func openTarget(ctx context.Context, name string, src *source, o *Options) (targ
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if err := onSource(src, path); err != nil {
+			return nil, err
+		}
 		return newFresh(path, nil, src, o)
 	case err != nil:
 		return nil, &os.PathError{Op: "stat", Path: name, Err: err}

@@ -48,6 +48,15 @@ func (i Info) Free() error {
 	return nil
 }
 
+// Held is Free for a device that is only to be read: nothing of its contents is looked at.
+func Held(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return describe("/sys", number(st.Rdev)).Free()
+}
+
 // String is what is lost when the device is overwritten: model, serial, contents.
 func (i Info) String() string {
 	parts := []string{}

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // mounts is where the device number is mounted in this mount namespace, or "swap". A device mounted only in another
@@ -13,7 +15,7 @@ func mounts(number, name string) []string {
 	var found []string
 	if f, err := os.Open("/proc/self/mountinfo"); err == nil {
 		defer f.Close()
-		found = mountedAt(f, number)
+		found = mountedAt(f, number, deviceNumber)
 	}
 	if f, err := os.Open("/proc/swaps"); err == nil {
 		defer f.Close()
@@ -24,16 +26,31 @@ func mounts(number, name string) []string {
 	return found
 }
 
-// mountedAt reads mountinfo (proc_pid_mountinfo(5)): the third field is the device number, the fifth the mount point.
-func mountedAt(r io.Reader, number string) []string {
+// mountedAt reads mountinfo (proc_pid_mountinfo(5)): the third field is the device number, the fifth the mount point, and
+// the second one after a dash the device by name. btrfs has a number of its own, and only the name tells; numberOf says
+// which device that is.
+func mountedAt(r io.Reader, number string, numberOf func(path string) string) []string {
 	var found []string
 	for s := bufio.NewScanner(r); s.Scan(); {
-		fields := strings.Fields(s.Text())
-		if len(fields) > 4 && fields[2] == number {
+		before, after, _ := strings.Cut(s.Text(), " - ")
+		fields, source := strings.Fields(before), strings.Fields(after)
+		if len(fields) < 5 || len(source) < 2 {
+			continue
+		}
+		if fields[2] == number || strings.HasPrefix(source[1], "/dev/") && numberOf(unescape.Replace(source[1])) == number {
 			found = append(found, unescape.Replace(fields[4]))
 		}
 	}
 	return found
+}
+
+// deviceNumber is that of a block device, "8:1"; "" if path is none.
+func deviceNumber(path string) string {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return ""
+	}
+	return number(st.Rdev)
 }
 
 // unescape undoes the kernel's octal escapes in mount points.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -91,6 +92,7 @@ func devicePeers(c *config) []tool {
 		if strings.HasPrefix(p.name, "qemu-img") {
 			p.args = append(append([]string{}, p.args...), "-n")
 		}
+		p.args = slices.DeleteFunc(slices.Clone(p.args), func(a string) bool { return a == "--sparse" }) // ddrescue's is for files
 		t = append(t, p)
 	}
 	return t

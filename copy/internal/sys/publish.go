@@ -77,3 +77,18 @@ func Unlink(dir *os.File, name string) error {
 		return err
 	})
 }
+
+// Flush has the file system do what it does at close(2) (->flush), and returns its error: NFS and FUSE may tell there, for
+// the last time, that writes have failed. Locks stay.
+func Flush(f *os.File) error {
+	return onFile("close", f, func(fd int) error {
+		again, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		if err := unix.Close(again); err != unix.EINTR { // the descriptor is gone all the same
+			return err
+		}
+		return nil
+	})
+}
