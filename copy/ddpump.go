@@ -110,11 +110,14 @@ func (d *DD) pump(ctx context.Context) error {
 	dst := newHandle(d.out.file(), unix.O_RDWR, d.opts.Direct == Always || d.opts.Sync)
 	p := &pump{
 		src: newHandle(d.in.f, unix.O_RDONLY, d.op.IFlag&dd.Direct != 0 || d.opts.Sync), dst: dst,
-		shift: seek - skip, blank: d.blankFrom(seek, n), opts: d.opts, prog: d.opts.Progress,
+		shift: seek - skip, blank: d.blankFrom(seek, n), opts: d.opts, prog: d.opts.Progress, requests: d.opts.Requests,
 		zero: &zeroer{h: dst, keep: d.opts.KeepZeroes}, order: newSequence(skip), method: MethodBuffer,
 		done: func() error { return nil },
 	}
 	defer p.close()
+	if dst.direct == nil && mostlyCached(p.src, d.in.size) {
+		p.requests = min(p.requests, cacheToCache)
+	}
 	if d.opts.Sync {
 		dst.trail = &trail{f: d.out.file()}
 	}

@@ -35,8 +35,8 @@ type feeder struct {
 	ahead extent.Extent // of the scanner; what of it has not been cut yet
 	end   int64
 	seq   int64
-	// reserve is told of each run of data before any of its pieces is given out, and says whether it has reserved the
-	// blocks; nil: nobody does.
+	// reserve is told of each run of data without gaps before any of its pieces is given out, and says whether it has
+	// reserved the blocks; nil: nobody does.
 	reserve  func(run span) bool
 	reserved bool // the run ahead is
 }
@@ -76,7 +76,7 @@ func (f *feeder) load() (ok bool, err error) {
 		return true, nil
 	}
 	f.ahead, ok, err = f.s.Next()
-	f.reserved = ok && !f.ahead.Hole && f.reserve != nil && f.reserve(span{f.ahead.Off, f.ahead.Len})
+	f.reserved = ok && !f.ahead.Hole && !f.ahead.Gaps && f.reserve != nil && f.reserve(span{f.ahead.Off, f.ahead.Len})
 	return ok, err
 }
 

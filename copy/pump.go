@@ -15,6 +15,7 @@ type pump struct {
 	shift    int64 // added to a source offset gives the target's
 	blank    bool  // what is not written reads as zeroes in the target
 	opts     *Options
+	requests int // in flight
 	prog     *Progress
 	zero     *zeroer
 	ahead    *reserver    // nil: blocks are allocated as they are written
@@ -30,7 +31,7 @@ type pump struct {
 // run copies [off, end) of the source.
 func (p *pump) run(ctx context.Context, off, end int64) error {
 	s := sweep{
-		src: p.src, requests: p.opts.Requests, limit: p.opts.Limit,
+		src: p.src, requests: p.requests, limit: p.opts.Limit,
 		whole: !p.blank || p.sums != nil,
 		read:  p.read, visit: p.move,
 	}

@@ -14,6 +14,7 @@ import (
 type Extent struct {
 	Off, Len int64
 	Hole     bool
+	Gaps     bool // data with many small holes in it
 }
 
 // End is the offset just after the extent.
@@ -37,6 +38,7 @@ type Scanner struct {
 	f        *os.File
 	pos, end int64
 	data     int64 // the next data, if known already; else -1
+	gaps     bool  // the extent under way has many small holes
 }
 
 // NewScanner walks over [off, end) of f. A file or device that knows no holes is one run of data.
@@ -62,7 +64,7 @@ func (s *Scanner) Next() (e Extent, ok bool, err error) {
 	if s.pos, err = s.dataEnd(start); err != nil {
 		return Extent{}, false, err
 	}
-	return Extent{Off: start, Len: s.pos - start}, true, nil
+	return Extent{Off: start, Len: s.pos - start, Gaps: s.gaps}, true, nil
 }
 
 // nextData is the first data at or after off, or the end.
@@ -84,7 +86,7 @@ func (s *Scanner) nextData(off int64) (int64, error) {
 
 // dataEnd follows the data that begins at start over small gaps.
 func (s *Scanner) dataEnd(start int64) (int64, error) {
-	s.data = -1
+	s.data, s.gaps = -1, false
 	small := 0
 	for at := start; ; {
 		hole, err := sys.NextHole(s.f, at)
@@ -106,7 +108,7 @@ func (s *Scanner) dataEnd(start int64) (int64, error) {
 			return hole, nil
 		}
 		if small++; small == crowd {
-			small = 0
+			small, s.gaps = 0, true
 			next = min((next/window+1)*window, s.end)
 		}
 		if next == s.end { // asking for a hole there is ENXIO

@@ -54,14 +54,14 @@ func TestScan(t *testing.T) {
 		want     []Extent
 	}{
 		{0, 1024 * kib, []Extent{
-			{0, 64 * kib, false}, {64 * kib, 192 * kib, true}, {256 * kib, 4 * kib, false}, {260 * kib, 252 * kib, true},
-			{512 * kib, 128 * kib, false}, {640 * kib, 384 * kib, true},
+			{0, 64 * kib, false, false}, {64 * kib, 192 * kib, true, false}, {256 * kib, 4 * kib, false, false}, {260 * kib, 252 * kib, true, false},
+			{512 * kib, 128 * kib, false, false}, {640 * kib, 384 * kib, true, false},
 		}},
 		{32 * kib, 600 * kib, []Extent{
-			{32 * kib, 32 * kib, false}, {64 * kib, 192 * kib, true}, {256 * kib, 4 * kib, false}, {260 * kib, 252 * kib, true},
-			{512 * kib, 88 * kib, false},
+			{32 * kib, 32 * kib, false, false}, {64 * kib, 192 * kib, true, false}, {256 * kib, 4 * kib, false, false}, {260 * kib, 252 * kib, true, false},
+			{512 * kib, 88 * kib, false, false},
 		}},
-		{700 * kib, 1024 * kib, []Extent{{700 * kib, 324 * kib, true}}},
+		{700 * kib, 1024 * kib, []Extent{{700 * kib, 324 * kib, true, false}}},
 		{7, 7, nil},
 	} {
 		if got := scan(t, f, c.off, c.end); !slices.Equal(got, c.want) {
@@ -72,7 +72,7 @@ func TestScan(t *testing.T) {
 
 func TestSmallGapsAreReadOver(t *testing.T) {
 	f := file(t, 1024*kib, [2]int64{0, 8 * kib}, [2]int64{12 * kib, 4 * kib}, [2]int64{512 * kib, 4 * kib})
-	want := []Extent{{0, 16 * kib, false}, {16 * kib, 496 * kib, true}, {512 * kib, 4 * kib, false}, {516 * kib, 508 * kib, true}}
+	want := []Extent{{0, 16 * kib, false, false}, {16 * kib, 496 * kib, true, false}, {512 * kib, 4 * kib, false, false}, {516 * kib, 508 * kib, true, false}}
 	if got := scan(t, f, 0, 1024*kib); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -84,7 +84,7 @@ func TestNoHolesKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if got, want := scan(t, f, 0, 1<<20), []Extent{{0, 1 << 20, false}}; !slices.Equal(got, want) {
+	if got, want := scan(t, f, 0, 1<<20), []Extent{{0, 1 << 20, false, false}}; !slices.Equal(got, want) {
 		t.Errorf("%v, want one run of data", got)
 	}
 }
@@ -131,7 +131,7 @@ func TestCombEnds(t *testing.T) {
 			comb = append(comb, [2]int64{off, 4 * kib})
 		}
 		f := file(t, size, comb...)
-		if got, want := scan(t, f, 0, size), []Extent{{0, size, false}}; !slices.Equal(got, want) {
+		if got, want := scan(t, f, 0, size), []Extent{{0, size, false, true}}; !slices.Equal(got, want) {
 			t.Errorf("%d bytes: %v, want %v", size, got, want)
 		}
 	}
