@@ -27,6 +27,9 @@ type Config struct {
 	SaveExceptions func([]Exception) error
 	// ProcRoot is where proc is mounted; empty: /proc.
 	ProcRoot string
+	// Brief is for a command that asks a few questions and ends: it does without inotify, whose end the kernel makes wait
+	// for a grace period (10 to 20 ms, Linux 6.18). All files are still looked at now and then.
+	Brief bool
 }
 
 // DefaultStatusDirs are where libvirt's drivers keep status files on Linux: the system daemons below /run/libvirt, the

@@ -17,12 +17,9 @@ const (
 
 // keepWarm keeps the evidence near the present, so that a question finds little to do. No decision rests on it.
 func (g *Guard) keepWarm(ctx context.Context) {
-	watcher, err := libvirt.NewWatcher()
-	if err != nil {
-		g.log.Warn("changes are noticed only when somebody asks", "err", err)
-	} else {
+	watcher := g.watch(ctx)
+	if watcher != nil {
 		defer watcher.Close()
-		g.done.Go(func() { watcher.Run(ctx, g.domains.index, g.wake) })
 	}
 	tick := time.NewTicker(rereadEvery)
 	defer tick.Stop()
@@ -44,6 +41,20 @@ func (g *Guard) keepWarm(ctx context.Context) {
 			whole = false
 		}
 	}
+}
+
+// watch returns nil where nothing is watched.
+func (g *Guard) watch(ctx context.Context) *libvirt.Watcher {
+	if g.config.Brief {
+		return nil
+	}
+	watcher, err := libvirt.NewWatcher()
+	if err != nil {
+		g.log.Warn("changes are noticed only when somebody asks", "err", err)
+		return nil
+	}
+	g.done.Go(func() { watcher.Run(ctx, g.domains.index, g.wake) })
+	return watcher
 }
 
 // look brings the evidence up to date; a whole look takes nothing for granted.

@@ -17,7 +17,7 @@ import (
 type users struct{ g *guard.Guard }
 
 func newUsers(log *slog.Logger) (*users, error) {
-	g, err := guard.New(guard.Config{Log: log})
+	g, err := guard.New(guard.Config{Log: log, Brief: true})
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func usesDirect(ctx context.Context, path string) (control.Image, error) {
 	if err != nil {
 		return img, err
 	}
-	g, err := guard.New(guard.Config{Host: host})
+	g, err := guard.New(guard.Config{Host: host, Brief: true})
 	if err != nil {
 		return img, err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -35,20 +36,21 @@ func limit(src string, size int64) tool {
 
 // both calls read and write for every MiB.
 func both(size int64, calls ...func([]byte, int64) (int, error)) error {
-	const inFlight = 8
+	const inFlight, hugePage = 8, 2 * mib
+	mapped, err := unix.Mmap(-1, 0, hugePage+len(calls)*inFlight*mib, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(mapped)
+	memory := mapped[-uintptr(unsafe.Pointer(&mapped[0]))%hugePage:]
+	_ = unix.Madvise(memory, unix.MADV_HUGEPAGE)
 	var g errgroup.Group
-	for _, call := range calls {
+	for i, call := range calls {
 		var next atomic.Int64
-		for range inFlight {
-			buf, err := unix.Mmap(-1, 0, mib, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-			if err != nil {
-				return err
-			}
-			for i := range buf {
-				buf[i] = byte(i % 251)
-			}
+		for k := range inFlight {
+			buf := memory[(i*inFlight+k)*mib:][:mib]
+			buf[0] = 1
 			g.Go(func() error {
-				defer unix.Munmap(buf)
 				for {
 					off := next.Add(mib) - mib
 					if off >= size {

@@ -11,7 +11,7 @@ import (
 
 // images looks at what running domains use: is it below a view, and was it opened through it?
 func (h *Host) images(ctx context.Context) []Finding {
-	g, err := guard.New(guard.Config{Log: h.Log})
+	g, err := guard.New(guard.Config{Log: h.Log, Brief: true})
 	if err != nil {
 		return []Finding{problem("who uses what cannot be found out: "+err.Error(), "")}
 	}
