@@ -112,10 +112,9 @@ func ours(f *os.File) error {
 	return nil
 }
 
-// create makes the file. Without a name it is only where linkat is known to work on such files: a FUSE file system may
-// create them and then refuse the link (EXDEV), when the whole copy has been written.
+// create makes the file, without a name wherever such a file can be given one later.
 func (t *fresh) create() (err error) {
-	if linksUnnamed(t.dir) {
+	if linksUnnamed(t.dir, t.name) {
 		if t.f, err = sys.TempFile(t.dir, t.perm); err == nil || !sys.Unsupported(err) {
 			return err
 		}
