@@ -134,7 +134,7 @@ func (fs *FS) created(path, fd int, p place, in *fuse.CreateIn, out *fuse.Create
 		fs.nodes.forget(out.NodeId, 1)
 		return no
 	}
-	out.SetAttrTimeout(n.attrTimeout())
+	out.SetAttrTimeout(n.entryTimeout())
 	return 0
 }
 

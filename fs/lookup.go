@@ -58,17 +58,23 @@ func (fs *FS) enter(fd int, parent *node, name string, out *fuse.EntryOut) sysca
 func (fs *FS) fillEntry(n *node, st *syscall.Stat_t, out *fuse.EntryOut) {
 	out.NodeId = n.id
 	out.SetEntryTimeout(cacheTimeout)
-	out.SetAttrTimeout(n.attrTimeout())
+	out.SetAttrTimeout(n.entryTimeout())
 	fs.fillAttr(st, &out.Attr)
 }
 
-// attrTimeout is cacheTimeout, but nothing while somebody writes through the kernel: size and times change without us.
+// attrTimeout is how long attributes that were asked for are good: not at all while somebody has the file open for
+// writing. After a write(2) in passthrough the kernel asks again by itself (fuse_passthrough_end_write, Linux 6.18), but
+// a store through a shared mapping changes the times without its or our knowledge.
 func (n *node) attrTimeout() time.Duration {
 	if n.writers.Load() > 0 {
 		return 0
 	}
 	return cacheTimeout
 }
+
+// entryTimeout is how long attributes are good that come with a name: for what follows at once. The kernel checks
+// permission before it opens what it has just looked up or made, and would ask again for that.
+func (n *node) entryTimeout() time.Duration { return max(n.attrTimeout(), time.Millisecond) }
 
 func (fs *FS) fillAttr(st *syscall.Stat_t, a *fuse.Attr) {
 	a.FromStat(st)

@@ -50,6 +50,7 @@ type Session struct {
 // is called.
 func Start(ctx context.Context, c *Config) (*Session, error) {
 	raiseFileLimit(c.Log)
+	raiseProcs()
 	unix.Umask(0)
 	if _, ok := c.Kept[keptDevice]; ok {
 		return takeOver(ctx, c)
