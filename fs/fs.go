@@ -33,17 +33,18 @@ type Keeper interface {
 type FS struct {
 	fuse.RawFileSystem // answers ENOSYS for what is not in operations
 
-	ctx     context.Context
-	log     *slog.Logger
-	guard   guard.Checker
-	keeper  Keeper
-	host    *Host
-	srv     *fuse.Server
-	region  *state.Region
-	nodes   *nodeTable
-	handles *handleTable
-	locks   *state.Locks
-	intents *state.Intents
+	ctx      context.Context
+	log      *slog.Logger
+	guard    guard.Checker
+	keeper   Keeper
+	host     *Host
+	srv      *fuse.Server
+	region   *state.Region
+	nodes    *nodeTable
+	handles  *handleTable
+	locks    *state.Locks
+	intents  *state.Intents
+	reflinks reflinks
 
 	procFd      int  // /proc/self/fd
 	remote      bool // the backing tree is on a network file system

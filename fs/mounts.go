@@ -70,6 +70,17 @@ func (m *mounts) index(fd int, st *syscall.Stat_t, parent *node) uint16 {
 	return uint16(i)
 }
 
+// of finds the file system with this st_dev, and a directory on it.
+func (m *mounts) of(dev uint64) (index uint16, dir int, ok bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	i, ok := m.byDev[dev]
+	if !ok {
+		return noMount, -1, false
+	}
+	return uint16(i), m.fds[i], true
+}
+
 // root says whether a device is the one that the view's root is on.
 func (m *mounts) root(dev uint64) bool {
 	m.mu.RLock()

@@ -28,6 +28,10 @@ func (fs *FS) withPath(in *fuse.InHeader, f func(path string) error) error {
 
 // GetXAttr reads an attribute. ERANGE: it is larger than dest. ENODATA: there is none.
 func (fs *FS) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, attr string, dest []byte) (size uint32, code fuse.Status) {
+	if attr == ReflinkAttr {
+		size, no := fs.reflinkAttr(in.NodeId, dest)
+		return size, fuse.Status(no)
+	}
 	err := fs.withPath(in, func(path string) error {
 		n, err := unix.Getxattr(path, attr, dest)
 		size = uint32(max(n, 0))

@@ -11,8 +11,9 @@ import (
 	"imgward/copy/internal/sys"
 )
 
-// A view has no FICLONE: there copy_file_range clones, if its backing file system can. One that cannot copies the bytes,
-// and would keep machines suspended for minutes. The two are told apart by their speed, while everything still runs.
+// A view has no FICLONE: there copy_file_range clones, if its backing file system can, which it says. Another FUSE file
+// system may copy the bytes, and would keep machines suspended for minutes: it is tried while everything still runs,
+// and judged by its speed.
 const (
 	patience  = 50 * time.Millisecond // a machine may stand still for so long, cloned or copied
 	cloneRate = 8 << 30               // bytes per second; a clone reaches a hundred times that, a copy a third
@@ -25,6 +26,13 @@ var errCopies = errors.New("the file system copies instead of cloning")
 func (c *clone) rehearse(ctx context.Context, src *os.File) error {
 	if err := src.Sync(); err != nil {
 		return err
+	}
+	if onFUSE(src) {
+		if yes, known := sys.Reflinks(src); known && !yes {
+			return errCopies
+		} else if known {
+			return nil
+		}
 	}
 	begun := time.Now()
 	return c.take(ctx, src, func(done int64) error {
