@@ -2,9 +2,12 @@ package target
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"syscall"
+
+	"imgward/test/harness"
 )
 
 // isolated marks a process that runs in a mount namespace of its own.
@@ -17,6 +20,10 @@ const isolated = "IMGWARD_TEST_ISOLATED"
 // the daemon, which lives until the last copy is gone), and no mount is left when a test is killed.
 func Isolate() (status int, done bool) {
 	if os.Getenv(isolated) != "" {
+		if err := harness.DetachViews(); err != nil {
+			fmt.Fprintln(os.Stderr, "conformance:", err)
+			return 1, true
+		}
 		return 0, false
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
