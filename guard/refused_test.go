@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"encoding/json"
 	"os/exec"
 	"strings"
@@ -46,13 +47,16 @@ func TestRefusedTellsTheTerminal(t *testing.T) {
 	h.refuse(g, r)
 	timer := time.AfterFunc(10*time.Second, func() { master.Close() })
 	defer timer.Stop()
-	buf := make([]byte, 4096)
-	n, err := master.Read(buf)
-	h.must(err)
+	var shown []byte
+	for buf := make([]byte, 4096); !bytes.Contains(shown, []byte("\r")); {
+		n, err := master.Read(buf)
+		h.must(err)
+		shown = append(shown, buf[:n]...)
+	}
 	want := "imgward: refused: outsider (pid " + itoa(cmd.Process.Pid) + ") would truncate vm-disk2.img: it is vdb of " +
 		"running domain rhevm (pid " + itoa(vmm.PID) + "). Next free name: vm-disk3.img. To do it anyway: imgward allow " +
 		"--op truncate --for 5m --reason WHY " + img + "\r"
-	if got := string(buf[:n]); !strings.HasPrefix(got, want) {
+	if got := string(shown); !strings.HasPrefix(got, want) {
 		t.Errorf("the terminal shows\n%q, want\n%q", got, want)
 	}
 }

@@ -28,12 +28,14 @@ func run(t *testing.T, script string, args ...string) (master *os.File, pid int)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	defer r.Close()
 	cmd := exec.Command("bash", append([]string{"-c", script, "bash"}, args...)...)
 	pty.Control(cmd, tty)
 	cmd.Stdout, cmd.Stderr = tty, tty
 	cmd.ExtraFiles = []*os.File{w}
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	w.Close() // the script's own end: if it fails, there is nothing to wait for
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

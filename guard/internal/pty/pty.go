@@ -2,6 +2,7 @@
 package pty
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,13 +17,18 @@ func Open() (master, terminal *os.File, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	fd := int(master.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		return nil, nil, fmt.Errorf("unlock the terminal: %w", err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	raw, err := master.SyscallConn() // not Fd(), after which Close would not end a Read
 	if err != nil {
-		return nil, nil, fmt.Errorf("find the terminal: %w", err)
+		return nil, nil, err
+	}
+	var n int
+	var unlock, find error
+	err = raw.Control(func(fd uintptr) {
+		unlock = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0)
+		n, find = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+	})
+	if err := errors.Join(err, unlock, find); err != nil {
+		return nil, nil, fmt.Errorf("unlock and find the terminal: %w", err)
 	}
 	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	return master, terminal, err
