@@ -12,7 +12,7 @@ GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # The packages that mount, boot guests or measure have targets of their own; the rest is plain `go test`.
 UNIT  = $(shell $(GO) list ./cmd/... ./copy/... ./fs/... ./guard/... ./test/guest/... ./test/lint/... 2>/dev/null)
 MOUNT = $(shell $(GO) list ./fs/... ./test/conformance/... 2>/dev/null)
-E2E   := ./test/harness/... ./test/e2e/... ./test/policy/... ./test/packages/... ./test/torture/... ./test/demo/...
+E2E   := ./test/harness/... ./test/e2e/... ./test/policy/... ./test/systemd/... ./test/packages/... ./test/torture/... ./test/demo/...
 
 # Each test binary has its own deadline, well under the half hour that the whole of `make ci` may take.
 UNIT_TIMEOUT := 10m

@@ -23,9 +23,12 @@ type Host struct {
 	root int    // "/", O_PATH
 	tree int    // the backing tree's root, O_PATH
 	dev  uint64 // st_dev of the view
+	// prepared says that root and info are of the mount namespace that the view was mounted in, which is not this
+	// process's own.
+	prepared bool
 
 	mu     sync.Mutex
-	info   *os.File // /proc/self/mountinfo, polled for changes
+	info   *os.File // mountinfo, polled for changes
 	mounts []*mountinfo.Info
 }
 
@@ -222,7 +225,7 @@ func (h *Host) refresh() {
 		h.info = f
 	} else {
 		p := []unix.PollFd{{Fd: int32(h.info.Fd()), Events: unix.POLLPRI}}
-		if n, err := unix.Poll(p, 0); err == nil && n == 0 {
+		if n, err := unix.Poll(p, 0); err == nil && n == 0 && h.mounts != nil {
 			return
 		}
 	}

@@ -258,6 +258,13 @@ func takeOver(ctx context.Context, c *Config) (*Session, error) {
 	}
 	dev := os.NewFile(uintptr(c.Kept[keptDevice]), "/dev/fuse")
 	defer dev.Close() // the server has a descriptor of its own
+	if region.Generation() == 0 {
+		// Mounted by Prepare, or by a worker that died before it served.
+		if err := s.begin(c, dev, init); err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
 	if err := s.connect(c, dev, init, func([]byte) error { return nil }); err != nil {
 		return nil, err
 	}

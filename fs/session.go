@@ -58,29 +58,13 @@ func Start(ctx context.Context, c *Config) (*Session, error) {
 	return startNew(ctx, c)
 }
 
-// startNew makes a new connection and mounts it.
+// startNew makes a new connection, mounts it and serves it.
 func startNew(ctx context.Context, c *Config) (*Session, error) {
-	tree, err := cloneTree(c.Backing)
+	m, err := mountNew(c)
 	if err != nil {
 		return nil, err
 	}
-	region, err := state.Create()
-	if err != nil {
-		return nil, err
-	}
-	dev, err := openDevice()
-	if err != nil {
-		return nil, err
-	}
-	for name, f := range map[string]*os.File{keptTree: tree, keptState: region.File(), keptDevice: dev} {
-		if err := c.Keeper.Keep(name, int(f.Fd())); err != nil {
-			return nil, fmt.Errorf("hand %s to the keeper: %w", name, err)
-		}
-	}
-	if err := mountView(dev, tree, &c.Options); err != nil {
-		return nil, err
-	}
-	s, err := serveNew(ctx, c, dev, tree, region)
+	s, err := m.serve(ctx, c)
 	if err != nil {
 		// Nobody can have used it yet: the kernel has had no answer to its first request.
 		return nil, errors.Join(err, unix.Unmount(c.Mountpoint, unix.MNT_DETACH))
@@ -88,33 +72,36 @@ func startNew(ctx context.Context, c *Config) (*Session, error) {
 	return s, nil
 }
 
-func serveNew(ctx context.Context, c *Config, dev, tree *os.File, region *state.Region) (*Session, error) {
-	m, err := MountAt(c.Mountpoint)
-	if err != nil || m == nil {
-		return nil, fmt.Errorf("find the view in the mount table: %w", errors.Join(err, os.ErrNotExist))
+func (m *mounted) serve(ctx context.Context, c *Config) (*Session, error) {
+	if err := m.keep(c.Keeper); err != nil {
+		return nil, err
 	}
-	region.SetDevice(Device(m))
-	init, err := readInit(dev)
+	s, err := newSession(ctx, c, m.tree, m.region)
 	if err != nil {
 		return nil, err
 	}
-	region.SaveInit(init)
-	s, err := newSession(ctx, c, tree, region)
-	if err != nil {
-		return nil, err
+	return s, s.begin(c, m.dev, m.region.Init())
+}
+
+// begin starts the first worker of a view: it has a root, and the kernel gets its answer.
+func (s *Session) begin(c *Config, dev *os.File, init []byte) error {
+	if _, no := s.FS.nodes.get(rootID); no != 0 {
+		if err := s.FS.addRoot(); err != nil {
+			return err
+		}
 	}
-	if err := s.FS.addRoot(); err != nil {
-		return nil, err
-	}
-	return s, s.connect(c, dev, init, func(answer []byte) error {
+	return s.connect(c, dev, init, func(answer []byte) error {
 		_, err := dev.Write(answer)
+		if errors.Is(err, unix.ENOENT) {
+			return nil // a worker before this one had answered when it died
+		}
 		return err
 	})
 }
 
 // newSession builds the file system over the state, which may be empty or a predecessor's.
 func newSession(ctx context.Context, c *Config, tree *os.File, region *state.Region) (*Session, error) {
-	host, err := NewHost(int(tree.Fd()), region.Device())
+	host, err := hostOf(c.Kept, int(tree.Fd()), region.Device())
 	if err != nil {
 		return nil, err
 	}
@@ -190,6 +177,12 @@ func (s *Session) Serve(died time.Time) {
 	s.srv.Serve()
 }
 
+// Ping asks the view itself for something, through the kernel and back. ENOTCONN, ECONNABORTED: the connection is gone.
+func (s *Session) Ping() error {
+	var st unix.Statfs_t
+	return unix.Statfs(procPath(s.FS.host.root)+s.mountpoint, &st)
+}
+
 // readInit reads the kernel's first request.
 func readInit(dev *os.File) ([]byte, error) {
 	buf := make([]byte, maxRequest+4096)
@@ -244,9 +237,16 @@ func raiseFileLimit(log *slog.Logger) uint64 {
 // State is the memory that a successor will read.
 func (s *Session) State() *os.File { return s.FS.region.File() }
 
-// End unmounts the view, if nobody holds files through it. EBUSY: somebody does. The mount is told by its device, not by
-// its path alone: what stands there by now may be a successor's.
+// End unmounts the view, if nobody holds files through it. EBUSY: somebody does, or the view was mounted outside of this
+// process's mount namespace, whence it has to be unmounted. The mount is told by its device, not by its path alone: what
+// stands there by now may be a successor's.
 func (s *Session) End() error {
+	if s.FS.host.prepared {
+		if _, mounted := s.FS.host.viewAt(s.mountpoint); mounted {
+			return unix.EBUSY
+		}
+		return nil
+	}
 	m, err := MountAt(s.mountpoint)
 	if err != nil {
 		return err

@@ -1,11 +1,13 @@
 package guard
 
+import "time"
+
 // What happens to domains and exceptions goes into the log and the event stream.
 
 // domainChanged is told of each status file that came, changed in what matters, or went.
 func (g *Guard) domainChanged(d *domain, change string) {
 	g.events.Publish(&Event{Type: EventDomain, Domain: d.Name, UUID: d.UUID, VMM: d.PID, Change: change})
-	g.log.Debug("domain", "name", d.Name, "pid", d.PID, "change", change)
+	g.log.Info("domain "+change, "domain", d.Name, "vmm_pid", d.PID)
 }
 
 // domainUnreadable is told of a status file or directory that cannot be read, once for each time that it becomes so.
@@ -20,17 +22,25 @@ func (g *Guard) domainUnreadable(path string, err error, blind bool) {
 
 func (g *Guard) exceptionChanged(t EventType, change string, e *Exception) {
 	saved := *e
-	g.events.Publish(&Event{Type: t, Path: e.Path, UID: &saved.UID, Reason: e.Reason, Change: change, Exception: &saved})
+	event := &Event{Type: t, Path: e.Path, UID: &saved.UID, Reason: e.Reason, Change: change, Exception: &saved}
+	g.events.Publish(event)
+	g.audit(event)
 	g.log.Info(string(t), "change", change, "id", e.ID, "path", e.Path, "ops", e.Ops.String(), "uid", e.UID,
-		"login_uid", loginOf(e), "tty", e.TTY, "expires", e.Expires, "reason", e.Reason)
+		"login_uid", loginOf(e.LoginUID), "tty", e.TTY, "expires", e.Expires, "reason", e.Reason)
 }
 
 // loginOf is the login uid for a log: -1 where it is not set, as the kernel's audit writes it.
-func loginOf(e *Exception) int64 {
-	if e.LoginUID == nil {
+func loginOf(uid *uint32) int64 {
+	if uid == nil {
 		return -1
 	}
-	return int64(*e.LoginUID)
+	return int64(*uid)
+}
+
+// TakenOver notes that this Guard's process serves in the place of one that ended: the generation'th, after a pause (0: not
+// known how long).
+func (g *Guard) TakenOver(generation uint64, pause time.Duration) {
+	g.events.Publish(&Event{Type: EventTakeover, Generation: generation, Pause: pause.Seconds()})
 }
 
 func (g *Guard) notStored(err error) {

@@ -30,6 +30,11 @@ type Config struct {
 	// Brief is for a command that asks a few questions and ends: it does without inotify, whose end the kernel makes wait
 	// for a grace period (10 to 20 ms, Linux 6.18). All files are still looked at now and then.
 	Brief bool
+	// HostRoot, before an absolute path, leads to the host's file of that name. Empty, unless this process is in a mount
+	// namespace of its own, where executables of the policy may be hidden.
+	HostRoot string
+	// Audit is the kernel's audit log; nil: there is none.
+	Audit AuditLog
 }
 
 // DefaultStatusDirs are where libvirt's drivers keep status files on Linux: the system daemons below /run/libvirt, the

@@ -14,25 +14,28 @@ const (
 	EventPolicy        EventType = "policy"         // another policy is in force
 	EventDomain        EventType = "domain"         // a domain started, stopped, or its images changed
 	EventUnreadable    EventType = "unreadable"     // a status file cannot be read (any more)
+	EventTakeover      EventType = "take-over"      // a new worker serves the view
 )
 
 // Event is one entry of the event stream, as `imgward events --json` prints it. Fields that do not apply are left out.
 type Event struct {
-	Type   EventType `json:"type"`
-	Time   time.Time `json:"time"`
-	Op     Op        `json:"op,omitempty"`
-	Path   string    `json:"path,omitempty"` // relative to the view
-	PID    int       `json:"pid,omitempty"`
-	Comm   string    `json:"comm,omitempty"`
-	Exe    string    `json:"exe,omitempty"`
-	UID    *uint32   `json:"uid,omitempty"`
-	Class  Class     `json:"class,omitempty"`
-	Domain string    `json:"domain,omitempty"`
-	UUID   string    `json:"uuid,omitempty"`
-	Target string    `json:"target,omitempty"`
-	VMM    int       `json:"vmm_pid,omitempty"` // the VMM that uses the image
-	Errno  string    `json:"errno,omitempty"`   // "EBUSY"
-	Reason string    `json:"reason,omitempty"`
+	Type EventType `json:"type"`
+	Time time.Time `json:"time"`
+	Op   Op        `json:"op,omitempty"`
+	Path string    `json:"path,omitempty"` // relative to the view
+	PID  int       `json:"pid,omitempty"`
+	Comm string    `json:"comm,omitempty"`
+	Exe  string    `json:"exe,omitempty"`
+	UID  *uint32   `json:"uid,omitempty"`
+	// LoginUID is whose session it is: after sudo all are uid 0. Nil: none is set.
+	LoginUID *uint32 `json:"login_uid,omitempty"`
+	Class    Class   `json:"class,omitempty"`
+	Domain   string  `json:"domain,omitempty"`
+	UUID     string  `json:"uuid,omitempty"`
+	Target   string  `json:"target,omitempty"`
+	VMM      int     `json:"vmm_pid,omitempty"` // the VMM that uses the image
+	Errno    string  `json:"errno,omitempty"`   // "EBUSY"
+	Reason   string  `json:"reason,omitempty"`
 	// Audit: it went through, since the policy only watches.
 	Audit bool `json:"audit,omitempty"`
 	// Suppressed counts the refusals of the same process, image and operation that no event was made of since the last.
@@ -41,4 +44,7 @@ type Event struct {
 	Change    string     `json:"change,omitempty"`
 	Source    string     `json:"source,omitempty"`    // of a policy; the file that cannot be read
 	Exception *Exception `json:"exception,omitempty"` // of exception events
+	// Generation and Pause, in seconds, are those of a take-over.
+	Generation uint64  `json:"generation,omitempty"`
+	Pause      float64 `json:"pause_seconds,omitempty"`
 }

@@ -26,6 +26,7 @@ type Guard struct {
 	limiter    limiter
 	leases     procfs.Leases
 	records    chan Event // on their way to the log
+	audits     chan Event // on their way to the kernel's audit log
 
 	kick chan struct{} // makes keepWarm look at once
 	stop func()        // ends the goroutines
@@ -38,12 +39,12 @@ var _ Checker = (*Guard)(nil)
 // that, a VMM's does not. Close ends it.
 func New(c Config) (*Guard, error) {
 	c = c.withDefaults()
-	g := &Guard{config: c, log: c.Log, records: make(chan Event, logsWaiting), kick: make(chan struct{}, 1)}
+	g := &Guard{config: c, log: c.Log, records: make(chan Event, logsWaiting), audits: make(chan Event, logsWaiting), kick: make(chan struct{}, 1)}
 	g.exceptions.save, g.exceptions.changed, g.exceptions.failed = c.SaveExceptions, g.exceptionChanged, g.notStored
 	g.exceptions.restore(c.Exceptions)
 
 	system, session := bySession(c.StatusDirs)
-	proc := procfs.FS{Root: c.ProcRoot}
+	proc := procfs.FS{Root: c.ProcRoot, Host: c.HostRoot}
 	g.domains = newDomains(c.Host, proc, libvirt.New(libvirt.Config{Dirs: system, PoolDirs: c.PoolDirs}), g.isVMM)
 	g.domains.changed, g.domains.unreadable = g.domainChanged, g.domainUnreadable
 	g.sessions = newDomains(c.Host, proc, libvirt.New(libvirt.Config{Dirs: session}), g.isVMM)
@@ -54,6 +55,9 @@ func New(c Config) (*Guard, error) {
 	g.stop = stop
 	g.done.Go(func() { g.keepWarm(ctx) })
 	g.done.Go(func() { g.keepLog(ctx) })
+	if c.Audit != nil {
+		g.done.Go(func() { g.keepAudit(ctx) })
+	}
 	go g.keepSessions(ctx) // not waited for: a user's file system may never answer
 	return g, nil
 }

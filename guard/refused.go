@@ -31,8 +31,12 @@ func (g *Guard) Refused(r *Request, v *Verdict) {
 		Domain: use.Domain, UUID: use.UUID, Target: use.Target, VMM: use.PID,
 		Errno: unix.ErrnoName(v.Errno), Reason: v.Reason, Audit: v.Audit, Suppressed: suppressed,
 	}
+	if uid, ok := g.regime.Load().procs.FS.LoginUID(v.Caller.PID); ok && v.Caller.PID != 0 {
+		e.LoginUID = &uid
+	}
 	g.events.Publish(e)
 	g.record(e)
+	g.audit(e)
 	if !v.Audit {
 		g.explain(r, v, path)
 	}
@@ -105,6 +109,6 @@ func logRefusal(log *slog.Logger, e *Event) {
 		message = "would have refused"
 	}
 	log.Warn(message, "op", e.Op, "path", e.Path, "pid", e.PID, "comm", e.Comm, "exe", e.Exe, "uid", *e.UID,
-		"class", e.Class, "domain", e.Domain, "target", e.Target, "vmm_pid", e.VMM, "errno", e.Errno,
+		"login_uid", loginOf(e.LoginUID), "class", e.Class, "domain", e.Domain, "target", e.Target, "vmm_pid", e.VMM, "errno", e.Errno,
 		"reason", e.Reason, "suppressed", e.Suppressed)
 }

@@ -16,7 +16,7 @@ type regime struct {
 
 func (g *Guard) newRegime(p *policy.Policy) *regime {
 	r := &regime{policy: p, procs: &procfs.Classifier{
-		FS:   procfs.FS{Root: g.config.ProcRoot},
+		FS:   procfs.FS{Root: g.config.ProcRoot, Host: g.config.HostRoot},
 		VMMs: p.Processes.VMMs, Managers: p.Processes.Managers,
 		Trusted: p.Processes.Trusted, TrustedCgroups: p.Processes.TrustedCgroups,
 	}}

@@ -21,6 +21,7 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitInUse       = 3
+	exitNoView      = 78 // for the service manager alone: there is nothing to serve, and another try would not help
 	exitInterrupted = 130
 )
 
@@ -35,6 +36,9 @@ EXIT STATUS
 
 // errInUse is a refusal: the command asked for something that would harm an image in use.
 var errInUse = errors.New("in use")
+
+// errNoView says that a service has nothing to serve.
+var errNoView = errors.New("there is no view to serve")
 
 // errQuiet ends a command with exit code 1 and no more words: its output has said it.
 var errQuiet = errors.New("quiet")
@@ -67,6 +71,8 @@ func exitCode(err error, interrupted bool) int {
 		return exitUsage
 	case errors.Is(err, errInUse):
 		return exitInUse
+	case errors.Is(err, errNoView):
+		return exitNoView
 	}
 	return exitFailed
 }
@@ -106,7 +112,7 @@ an image in use by a running virtual machine, whoever asks, root included.
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newMount(), newUmount(), newStatus(), newWho(), newCheck(), newEvents(), newAllow(), newPolicy(), newDoctor(), newGraph(), newTop(),
-		newVersion(), newUpgrade(), newKeeper(), newTrial(), newWorker())
+		newVersion(), newUpgrade(), newKeeper(), newTrial(), newWorker(), newPrepare(), newConclude())
 	return root
 }
 

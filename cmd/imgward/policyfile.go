@@ -29,6 +29,7 @@ type policyFile struct {
 	given bool   // by -o policy=FILE: it has to be there
 	saved string // where the policy in force is written down for a successor
 	host  guard.Host
+	root  string // before a path, leads to the host's file (guard.Config.HostRoot)
 	log   *slog.Logger
 	guard *guard.Guard // set once there is one, before anything is reloaded
 

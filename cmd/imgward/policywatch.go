@@ -32,13 +32,13 @@ func (f *policyFile) follow(ctx context.Context, hangup <-chan os.Signal) {
 	settled := time.NewTimer(0) // what changed since the first reading is found at once
 	for {
 		if watcher != nil && len(watcher.WatchList()) == 0 {
-			_ = watcher.Add(filepath.Dir(f.path)) // not there yet: looked for again
+			_ = watcher.Add(f.root + filepath.Dir(f.path)) // not there yet: looked for again
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case e := <-events:
-			if e.Name == f.path {
+			if e.Name == f.root+f.path {
 				settled.Reset(settle)
 			}
 		case <-failures: // an overflow: the next look finds what was missed
@@ -56,7 +56,7 @@ func (f *policyFile) follow(ctx context.Context, hangup <-chan os.Signal) {
 // reload is asked for: it may be on its way back.
 func (f *policyFile) reloadChanged(ctx context.Context) {
 	var st unix.Stat_t
-	if unix.Stat(f.path, &st) != nil {
+	if unix.Stat(f.root+f.path, &st) != nil {
 		return
 	}
 	f.mu.Lock()

@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"imgward/cmd/imgward/control"
+	viewfs "imgward/fs"
 	"imgward/guard"
 )
 
 // newGuard makes the guard with the policy and the exceptions that hold: the predecessor's, after a take-over.
-func (w *worker) newGuard(host guard.Host, path string, takeover bool) (_ guard.Checker, err error) {
+func (w *worker) newGuard(host guard.Host, path string, kept map[string]int) (_ guard.Checker, err error) {
+	_, takeover := kept[keptControl] // a worker before this one has left it, a mere preparation has not
 	given := path != ""
 	if !given {
 		path = defaultPolicy
@@ -23,11 +25,15 @@ func (w *worker) newGuard(host guard.Host, path string, takeover bool) (_ guard.
 	if strings.HasPrefix(path, w.mountpoint+"/") {
 		return nil, fmt.Errorf("policy %s: it may not be inside the view, which it is about", path)
 	}
+	root := ""
+	if h, ok := host.(*viewfs.Host); ok {
+		root = h.Root()
+	}
 	dir := control.Dir(w.mountpoint)
-	w.policy = &policyFile{path: path, given: given, saved: filepath.Join(dir, "policy.toml"), host: host, log: w.log}
+	w.policy = &policyFile{path: path, given: given, saved: filepath.Join(dir, "policy.toml"), host: host, root: root, log: w.log}
 	granted := exceptionFile(filepath.Join(dir, "exceptions.json"))
 	c := guard.Config{
-		Host: host, Log: w.log, ViewRoot: w.mountpoint,
+		Host: host, HostRoot: root, Log: w.log, ViewRoot: w.mountpoint, Audit: w.auditLog(kept),
 		Policy: w.policy.first(takeover), SaveExceptions: granted.save,
 	}
 	if takeover {

@@ -31,8 +31,11 @@ func (f *mountFlags) serveUnderSystemd(dir string) error {
 		return err
 	}
 	if n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS")); n == 0 {
+		if !sharesMounts() {
+			return fmt.Errorf("%w: nobody would see one that is mounted from here, and `imgward prepare` has left none", errNoView)
+		}
 		if err := f.checkFirst(mountpoint); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errNoView, err)
 		}
 	}
 	lock, err := control.MakeDir(mountpoint)
@@ -75,8 +78,7 @@ func (w *worker) watchdog() {
 		return
 	}
 	for range time.Tick(time.Duration(usec) * time.Microsecond / 3) {
-		var st unix.Statfs_t
-		err := unix.Statfs(w.mountpoint, &st)
+		err := w.session.Ping()
 		if errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) {
 			w.log.Error("the view's connection is gone", "error", err)
 			return

@@ -92,6 +92,7 @@ func runWorker(f *mountFlags, mountpoint string) error {
 		detach(log, logFile)
 	}
 	ended := make(chan struct{})
+	w.announce(kept)
 	go func() {
 		w.session.Serve(diedAt())
 		close(ended)
@@ -102,6 +103,18 @@ func runWorker(f *mountFlags, mountpoint string) error {
 	case <-w.leave:
 		return errQuiet // what is in flight the kernel sends again to the successor
 	}
+}
+
+// announce puts a take-over into the event stream.
+func (w *worker) announce(kept map[string]int) {
+	if _, ok := kept[keptControl]; !ok {
+		return
+	}
+	var pause time.Duration
+	if died := diedAt(); !died.IsZero() {
+		pause = time.Since(died)
+	}
+	w.guard.TakenOver(w.session.FS.Stats().Generation+1, pause)
 }
 
 func diedAt() time.Time {
@@ -158,7 +171,7 @@ func (w *worker) start(kept map[string]int) (err error) {
 		Keeper:  w.keeper,
 		Kept:    kept,
 		NewGuard: func(host guard.Host) (guard.Checker, error) {
-			return w.newGuard(host, policyOption, len(kept) > 0)
+			return w.newGuard(host, policyOption, kept)
 		},
 	})
 	return err

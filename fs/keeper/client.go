@@ -53,6 +53,25 @@ func (c *Client) Drop(name string) {
 	_ = c.send("FDSTOREREMOVE=1\nFDNAME="+name, nil)
 }
 
+// Barrier waits until all that was sent has been taken in: only while the sender lives can the keeper tell whose it is.
+func (c *Client) Barrier() error {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	defer unix.Close(p[0])
+	err := c.send("BARRIER=1", unix.UnixRights(p[1]))
+	unix.Close(p[1])
+	if err != nil {
+		return err
+	}
+	_, err = unix.Poll([]unix.PollFd{{Fd: int32(p[0])}}, barrierTimeout) // ends when the keeper closes its copy
+	return err
+}
+
+// barrierTimeout is how long a keeper may take to read its messages, in milliseconds.
+const barrierTimeout = 5000
+
 func (c *Client) send(msg string, rights []byte) error {
 	for {
 		err := unix.Sendmsg(c.fd, []byte(msg), rights, c.addr, unix.MSG_NOSIGNAL)

@@ -100,11 +100,11 @@ func (c *Classifier) identify(tid, depth int, stat Stat, exe Exe) (Process, erro
 	}
 	p := Process{PID: status.TGID, Start: leader.Start, UID: status.UID, Comm: leader.Comm, Exe: exe.Path}
 	switch {
-	case exe.Matches(c.VMMs):
+	case c.FS.matches(exe, c.VMMs):
 		p.Kind = VMM
-	case exe.Matches(c.Managers), c.hasManagerAbove(status.PPID, depth):
+	case c.FS.matches(exe, c.Managers), c.hasManagerAbove(status.PPID, depth):
 		p.Kind = Manager
-	case exe.Matches(c.Trusted), c.FS.inCgroup(tid, c.TrustedCgroups):
+	case c.FS.matches(exe, c.Trusted), c.FS.inCgroup(tid, c.TrustedCgroups):
 		p.Kind = Trusted
 	}
 	return p, nil

@@ -44,22 +44,22 @@ func (f FS) executes(id int, exe Exe) bool {
 	return err == nil && st.Dev == exe.Dev && st.Ino == exe.Ino
 }
 
-// Matches says whether the executable is one that the globs name (absolute paths, as for filepath.Match).
+// matches says whether the executable is one that the globs name (absolute paths, as for filepath.Match).
 //
 // The path alone would believe a container, whose /usr/bin is not ours; so the inode must be the one that has that
 // name here. After a package upgrade under a running VM no file has it any more: then it must be a deleted file of
 // root's on the file system where that name still is.
-func (e Exe) Matches(globs []string) bool {
+func (f FS) matches(e Exe, globs []string) bool {
 	path, deleted := strings.CutSuffix(e.Path, deletedSuffix)
 	if !matchesAny(globs, path) {
 		return false
 	}
 	var st unix.Stat_t
 	if deleted {
-		_, err := retry(func() (int, error) { return 0, unix.Stat(filepath.Dir(path), &st) })
+		_, err := retry(func() (int, error) { return 0, unix.Stat(f.Host+filepath.Dir(path), &st) })
 		return err == nil && st.Dev == e.Dev && e.Owner == 0
 	}
-	_, err := retry(func() (int, error) { return 0, unix.Stat(path, &st) })
+	_, err := retry(func() (int, error) { return 0, unix.Stat(f.Host+path, &st) })
 	return err == nil && st.Dev == e.Dev && st.Ino == e.Ino
 }
 

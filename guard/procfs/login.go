@@ -2,6 +2,7 @@ package procfs
 
 import (
 	"bytes"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -22,11 +23,16 @@ func (f FS) LoginUID(id int) (uint32, bool) {
 	return uint32(uid), true
 }
 
-// SameMounts says whether a process lives in this process's mount namespace, so that a path means the same to both. It
-// is an answer about what the process sees, not about its root directory.
+// SameMounts says whether a process lives in the host's mount namespace, so that a path means the same to both. That is
+// this process's own, or the first process's if this one is known to have another (Host). It is an answer about what
+// the process sees, not about its root directory.
 func (f FS) SameMounts(id int) bool {
 	var mine, other unix.Stat_t
-	if err := unix.Stat(f.Root+"/self/ns/mnt", &mine); err != nil {
+	whose := "self"
+	if f.Host != "" {
+		whose = "1"
+	}
+	if err := unix.Stat(filepath.Join(f.Root, whose, "ns/mnt"), &mine); err != nil {
 		return false
 	}
 	err := unix.Stat(f.path(id, "ns/mnt"), &other)

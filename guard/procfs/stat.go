@@ -10,7 +10,12 @@ import (
 )
 
 // FS is one proc file system, normally {"/proc"}. Its pids are those of the pid namespace that it was mounted in.
-type FS struct{ Root string }
+type FS struct {
+	Root string
+	// Host is put before absolute paths of executables: see guard.Config.HostRoot. Not empty, it also says that this
+	// process is in a mount namespace of its own.
+	Host string
+}
 
 // Stat is what /proc/ID/stat says of a process or thread; see proc_pid_stat(5).
 type Stat struct {

@@ -2,6 +2,8 @@ package terminal
 
 import (
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -17,7 +19,7 @@ func TellVMM(proc procfs.FS, pid int, line string) error {
 		return nil
 	}
 	path := fdPath(proc, pid, "2")
-	if onFUSE(path) {
+	if onFUSE(proc, pid, path) {
 		return ErrNone // perhaps a file of the view that we serve: writing there would wait for ourselves
 	}
 	fd, err := reopen(path, unix.O_WRONLY|unix.O_APPEND, func(st *unix.Stat_t) bool {
@@ -31,8 +33,8 @@ func TellVMM(proc procfs.FS, pid int, line string) error {
 	return write(fd, line+"\n")
 }
 
-// onFUSE says whether a file lies on a FUSE file system, without asking that file system anything.
-func onFUSE(path string) bool {
+// onFUSE says whether a file of a process lies on a FUSE file system, without asking that file system anything.
+func onFUSE(proc procfs.FS, pid int, path string) bool {
 	var st unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
 		return true
@@ -40,7 +42,8 @@ func onFUSE(path string) bool {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return false
 	}
-	table, err := os.Open("/proc/self/mountinfo")
+	// The process's own table: this one may be in another mount namespace (a service's sandbox).
+	table, err := os.Open(filepath.Join(proc.Root, strconv.Itoa(pid), "mountinfo"))
 	if err != nil {
 		return true
 	}
@@ -52,5 +55,5 @@ func onFUSE(path string) bool {
 		}
 		return true, found
 	})
-	return !found || fuse // in another mount namespace, nothing is known of it
+	return !found || fuse // what it was given from another mount namespace, nothing is known of
 }
