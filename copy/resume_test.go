@@ -190,7 +190,7 @@ func TestResumeAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	state := dst + "/.copy.imgcp-state"
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if s, err := checkpoint.Load(state); err == nil && s.Durable > 0 {
 			break
 		}

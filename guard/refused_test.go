@@ -45,7 +45,7 @@ func TestRefusedTellsTheTerminal(t *testing.T) {
 	r := h.request(OpTruncate, img, nil)
 	r.TID = cmd.Process.Pid
 	h.refuse(g, r)
-	timer := time.AfterFunc(10*time.Second, func() { master.Close() })
+	timer := time.AfterFunc(60*time.Second, func() { master.Close() })
 	defer timer.Stop()
 	var shown []byte
 	for buf := make([]byte, 4096); !bytes.Contains(shown, []byte("\r")); {
@@ -105,7 +105,7 @@ func TestRefusedIsPublishedCountedAndLogged(t *testing.T) {
 
 func await(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if f() {
 			return
 		}

@@ -83,7 +83,7 @@ func (f *fake) calls() (commands []string) {
 // eventually waits for a condition that another process brings about.
 func (f *fake) eventually(what string, is func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			f.t.Fatalf("never %s; virsh was asked for %q", what, f.calls())
 		}

@@ -366,7 +366,7 @@ func TestWatcher(t *testing.T) {
 		t.Helper()
 		select {
 		case <-changed:
-		case <-time.After(10 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatalf("%s is not noticed", what)
 		}
 		w.Follow(r.index.Dirs())
@@ -382,7 +382,7 @@ func TestWatcher(t *testing.T) {
 	r.expect("a /1")
 	r.settle()
 	r.must(os.WriteFile(filepath.Join(r.dir, "a.xml"), []byte(statusText("a", "/2")), 0o600))
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(60 * time.Second); ; {
 		if c := r.refresh(); len(c) > 0 && c[len(c)-1].Domain.Images != nil && c[len(c)-1].Domain.Images[0].Path == "/2" {
 			break
 		}

@@ -75,7 +75,7 @@ func (p *process) hear(t testing.TB) string {
 // awaitExe waits until a process executes the program that it is to be.
 func awaitExe(t testing.TB, pid int, base string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); {
 		if e, err := (FS{Root: "/proc"}).Exe(pid); err == nil && filepath.Base(e.Path) == base {
 			return
 		}

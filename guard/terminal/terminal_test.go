@@ -51,10 +51,10 @@ func run(t *testing.T, script string, args ...string) (master *os.File, pid int)
 
 const ready = "; echo ready >&3; exec sleep 60"
 
-// shown reads what a terminal shows until it contains the text, or 10 s have passed.
+// shown reads what a terminal shows until it contains the text, or a minute has passed.
 func shown(t *testing.T, master *os.File, text string) string {
 	t.Helper()
-	timer := time.AfterFunc(10*time.Second, func() { master.Close() })
+	timer := time.AfterFunc(60*time.Second, func() { master.Close() })
 	defer timer.Stop()
 	var all strings.Builder
 	buf := make([]byte, 1024)

@@ -195,7 +195,7 @@ func checkDaemon(t *testing.T, mount *target.Mount, before []string) {
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0o200); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	after := mount.OpenFiles()
 	for len(after) > len(before) && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)

@@ -37,7 +37,7 @@ func reset(t *testing.T, h *harness.Host) {
 func (g *guest) bootedAgain(t *testing.T) {
 	t.Helper()
 	harness.Until(t, "the guest has booted again", func() bool {
-		reply, err := g.Agent.TryFor(time.Second, wire.Request{Op: wire.OpAccount, Disk: "vda"})
+		reply, err := g.Agent.TryFor(3*time.Second, wire.Request{Op: wire.OpAccount, Disk: "vda"})
 		return err == nil && reply.Account.Seq == 0
 	})
 	g.Agent.Fill(t, "vda", 0, blocksPerMiB)

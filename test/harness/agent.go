@@ -39,7 +39,7 @@ func (d *Domain) NewAgent(t testing.TB) *Agent {
 func (a *Agent) Ping(t testing.TB) {
 	t.Helper()
 	Until(t, a.domain.Name+"'s guest has booted", func() bool {
-		_, err := a.ask(&wire.Request{Op: wire.OpPing}, time.Second)
+		_, err := a.ask(&wire.Request{Op: wire.OpPing}, 3*time.Second)
 		return err == nil
 	})
 	a.close()

@@ -106,7 +106,7 @@ func reapUntil(child int) int {
 // nothingLeft says which processes and FUSE mounts outlived the tests. Processes that were told to end get a moment.
 func nothingLeft() error {
 	var left []string
-	for range 100 {
+	for range 1000 {
 		for pid := 1; pid > 0; { // reap what has ended
 			pid, _ = syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
 		}

@@ -82,7 +82,7 @@ func TestDeb(t *testing.T) {
 	}
 	refused("vm.img")
 	r.run(t, "kill "+vm)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if _, err := r.try("kill -0 " + vm); err != nil {
 			break
 		}

@@ -107,7 +107,7 @@ func (v *view) run(t *testing.T, args ...string) string {
 // until waits for what is to become true.
 func until(t *testing.T, what string, ready func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !ready(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); !ready(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out: %s", what)
 		}

@@ -39,5 +39,6 @@ func Isolate() (status int, done bool) {
 	case errors.As(err, &ended) && ended.ExitCode() >= 0:
 		return ended.ExitCode(), true
 	}
+	fmt.Fprintln(os.Stderr, "conformance: in a mount namespace of its own:", err)
 	return 1, true
 }

@@ -45,7 +45,7 @@ func (p Peer) Start(tools, backing, dir string) (*Mount, error) {
 }
 
 func (m *Mount) waitReady() error {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for {
 		select {
 		case err := <-m.exited:
@@ -59,7 +59,7 @@ func (m *Mount) waitReady() error {
 		}
 		if time.Now().After(deadline) {
 			m.cmd.Process.Kill()
-			return fmt.Errorf("%s has not mounted %s in 10 s\n%s", m.Peer.Name, m.Dir, m.log.String())
+			return fmt.Errorf("%s has not mounted %s in a minute\n%s", m.Peer.Name, m.Dir, m.log.String())
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -77,7 +77,7 @@ func (m *Mount) Close() error {
 	select {
 	case <-m.exited:
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(60 * time.Second):
 	}
 	pids := m.Processes()
 	// A Go daemon answers SIGQUIT with what all its goroutines wait for.

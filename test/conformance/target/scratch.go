@@ -55,13 +55,13 @@ func (s *Scratch) Mount(ctx context.Context) error {
 }
 
 // ReadOnly turns the whole file system read-only, or back. A daemon that still has a file open for writing makes this
-// fail for as long as its release is under way, so it is tried again for two seconds.
+// fail for as long as its release is under way, so it is tried again for twenty seconds.
 func (s *Scratch) ReadOnly(on bool) error {
 	var flags uintptr = unix.MS_REMOUNT
 	if on {
 		flags |= unix.MS_RDONLY
 	}
-	deadline := time.Now().Add(2 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		err := unix.Mount("", s.Dir, "", flags, "")
 		if err == nil || time.Now().After(deadline) {
@@ -79,7 +79,7 @@ func (s *Scratch) Close() error {
 
 // unmount waits for the last references to go, which a FUSE daemon that has just ended may still hold.
 func unmount(dir string) error {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for {
 		err := unix.Unmount(dir, 0)
 		if err == nil || !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
