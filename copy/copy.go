@@ -110,7 +110,7 @@ func (c *copier) run(ctx context.Context) error {
 	if c.src.kind == stream || isPipe(c.dst) {
 		return c.runStream(ctx)
 	}
-	if c.opts.Resume {
+	if c.opts.Resume && noAdoption(c) != "" {
 		c.journal = openJournal(c)
 	}
 	if err := c.dst.prepare(c.src.size, c.need, c.resumes); err != nil {

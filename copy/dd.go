@@ -21,6 +21,7 @@ type DD struct {
 	out  *ddOutput
 
 	mu    sync.Mutex
+	begun bool
 	stats dd.Stats
 	whole bool // the pump moves it: stats are worked out from its progress
 }
@@ -45,6 +46,13 @@ func (d *DD) Stats() dd.Stats {
 	return d.stats
 }
 
+// Begun reports whether anything was copied or could have been: not so if a file was refused or could not be opened.
+func (d *DD) Begun() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.begun
+}
+
 // Run copies. Its errors are those of Copy; ErrIncomplete after conv=noerror met an error.
 func (d *DD) Run(ctx context.Context) (err error) {
 	if d.in, err = openDDInput(d.op); err != nil {
@@ -63,6 +71,9 @@ func (d *DD) Run(ctx context.Context) (err error) {
 	if err := d.out.prepare(d.op); err != nil {
 		return err
 	}
+	d.mu.Lock()
+	d.begun = true
+	d.mu.Unlock()
 	incomplete, err := d.copy(ctx)
 	if err != nil {
 		return cause(ctx, err)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"imgward/copy/dd"
 	"imgward/copy/internal/testvol"
 )
@@ -252,5 +254,51 @@ func TestDDRecords(t *testing.T) {
 	}
 	if content(t, dst+"/copy") != content(t, image)[10*kib:60*kib] {
 		t.Error("skip= and count= of a pipe went wrong")
+	}
+}
+
+// TestDDSignals: a signal cuts a read of /dev/zero or /dev/urandom short, and Go's runtime sends itself some (SIGURG).
+// Records are whole all the same, or count= would copy less than it says.
+func TestDDSignals(t *testing.T) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Kill(os.Getpid(), unix.SIGURG)
+			}
+		}
+	}()
+	for _, in := range []string{"/dev/zero", "/dev/urandom"} {
+		st, err := runDD(t, nil, "if="+in, "of=/dev/null", "bs=4M", "count=50")
+		if err != nil || st.FullIn != 50 || st.PartialIn != 0 || st.Bytes != 200*mib {
+			t.Errorf("%s: %+v, error %v", in, st, err)
+		}
+	}
+	close(stop)
+	<-done
+}
+
+// TestDDOntoItself: dd would empty the file before it reads it.
+func TestDDOntoItself(t *testing.T) {
+	src, _ := dirs(t)
+	image := newImage(t, src+"/image", 2, 100*kib)
+	if err := os.Link(image, src+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	was := content(t, image)
+	for _, operands := range [][]string{
+		{"if=" + image, "of=" + image}, {"if=" + image, "of=" + src + "/link"}, {"if=" + image, "of=" + image, "bs=1k", "seek=2", "count=1"},
+	} {
+		_, err := runDD(t, func(o *Options) { o.Overwrite = InPlace }, operands...)
+		if err == nil || !strings.Contains(err.Error(), "conv=notrunc") || content(t, image) != was {
+			t.Errorf("%q: error %v; unchanged: %v", operands, err, content(t, image) == was)
+		}
+	}
+	if _, err := runDD(t, nil, "if="+image, "of="+image, "bs=1k", "seek=1", "count=1", "conv=notrunc"); err != nil {
+		t.Error(err) // nothing is cut off
 	}
 }

@@ -74,7 +74,12 @@ func openDDExisting(ctx context.Context, op dd.Operands, path string, st *unix.S
 	}
 	switch kind {
 	case unix.S_IFREG:
-		if cut := truncation(op); cut >= 0 && st.Size > cut && o.Overwrite == Refuse {
+		cut := truncation(op)
+		if cut >= 0 && st.Size > cut && sameInode(st, &src.stat) {
+			return nil, fmt.Errorf("%s and %s are the same image, which would be cut off before it is read; conv=notrunc copies "+
+				"within it", src.name, op.Out)
+		}
+		if cut >= 0 && st.Size > cut && o.Overwrite == Refuse {
 			return nil, existsError(ctx, path, o)
 		}
 		e, err := seize(ctx, path, 0, o)

@@ -12,13 +12,18 @@ import (
 
 // zeroes reports how many bytes of /dev/zero are to become an image.
 func (d *DD) zeroes() (n int64, ok bool) {
-	const devZero = 1<<8 | 5 // character device 1, 5 (Documentation/admin-guide/devices.txt)
-	isZero := d.in.stat.Mode&unix.S_IFMT == unix.S_IFCHR && d.in.stat.Rdev == devZero
-	if !isZero || !d.op.Limited || d.out.t == nil || d.op.Conv&dd.Sync != 0 || d.op.OFlag&dd.Append != 0 {
+	const zero = 5 // Documentation/admin-guide/devices.txt
+	if !d.in.isMemory() || unix.Minor(d.in.stat.Rdev) != zero || !d.op.Limited || d.out.t == nil || d.op.Conv&dd.Sync != 0 || d.op.OFlag&dd.Append != 0 {
 		return 0, false
 	}
 	n = d.op.Count.Total(d.op.IBS)
 	return n, n <= math.MaxInt64-d.op.Seek.Total(d.op.OBS)
+}
+
+// isMemory tells the character devices that are memory: /dev/zero, /dev/urandom, /dev/null.
+func (s *source) isMemory() bool {
+	const memory = 1
+	return s.stat.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Major(s.stat.Rdev) == memory
 }
 
 // makeZeroes reserves blocks instead of writing them. conv=sparse reserves nothing, and leaves what is there alone, as dd

@@ -186,7 +186,8 @@ func (r *records) next() []byte {
 	return nil
 }
 
-// read is one read, or with iflag=fullblock as many as it takes.
+// read is one read, or with iflag=fullblock as many as it takes; also of /dev/zero and its like, which are never short but
+// for a signal, and Go's runtime sends itself some to interrupt goroutines (SIGURG).
 func (r *records) read(ctx context.Context, b []byte) (n int, err error) {
 	var in io.Reader = readOnce{r.in}
 	if r.DD.in.kind == stream {
@@ -195,7 +196,7 @@ func (r *records) read(ctx context.Context, b []byte) (n int, err error) {
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
-	if r.op.IFlag&dd.FullBlock != 0 {
+	if r.op.IFlag&dd.FullBlock != 0 || r.DD.in.isMemory() {
 		n, err = io.ReadFull(in, b)
 	} else {
 		n, err = in.Read(b)

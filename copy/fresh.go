@@ -114,7 +114,7 @@ func ours(f *os.File) error {
 
 // create makes the file, without a name wherever such a file can be given one later.
 func (t *fresh) create() (err error) {
-	if linksUnnamed(t.dir, t.name) {
+	if sys.LinksUnnamed(t.dir) {
 		if t.f, err = sys.TempFile(t.dir, t.perm); err == nil || !sys.Unsupported(err) {
 			return err
 		}
@@ -146,22 +146,33 @@ func (t *fresh) statePath() string { return filepath.Join(t.dir.Name(), hiddenNa
 
 func (t *fresh) scratch() *os.File { return scratchBeside(t.path()) }
 
-// adopt takes over a file that holds the whole image, if it is in the right directory.
+// adopt takes over a file that holds the whole image, if it is on the right file system: one without a name through its
+// descriptor, one with a name in the right directory.
 func (t *fresh) adopt(s *Snapshot) {
-	if s == nil || s.Adopt == "" || filepath.Dir(s.Adopt) != t.dir.Name() {
+	var f *os.File
+	var err error
+	switch {
+	case s == nil:
+		return
+	case s.Unnamed:
+		f, err = sys.Reopen(s.File, unix.O_RDWR)
+	case s.Adopt != "" && filepath.Dir(s.Adopt) == t.dir.Name():
+		t.temp = filepath.Base(s.Adopt)
+		f, err = sys.OpenAt(t.dir, t.temp, unix.O_RDWR, 0)
+	default:
 		return
 	}
-	f, err := sys.OpenAt(t.dir, filepath.Base(s.Adopt), unix.O_RDWR, 0)
 	if err != nil {
-		t.opts.Log.Debug("copying what might have been adopted", "file", s.Adopt, "err", err)
+		t.opts.Log.Debug("copying what might have been adopted", "file", s.File.Name(), "err", err)
+		t.temp = ""
 		return
 	}
-	t.f, t.temp, t.adopts = f, filepath.Base(s.Adopt), true
+	t.f, t.adopts = f, true
 	disown(f, t.perm, t.opts.Log)
 }
 
 func (t *fresh) abandon(resumable bool) {
-	if t.temp != "" && !resumable {
+	if t.temp != "" && (!resumable || t.adopts) {
 		if err := sys.Unlink(t.dir, t.temp); err != nil {
 			t.opts.Log.Warn("an unfinished copy stays behind; remove it", "file", t.temp, "err", err)
 		}

@@ -4,8 +4,6 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"imgward/copy/internal/sys"
 )
 
 // fsType is statfs(2)'s f_type; 0 if it cannot be asked.
@@ -15,23 +13,6 @@ func fsType(f *os.File) int64 {
 		return 0
 	}
 	return int64(st.Type)
-}
-
-// linksUnnamed reports whether an unnamed file in dir can take a name later, for which whatever kills this process leaves
-// nothing behind. It is known of the disk file systems, and tried elsewhere: a FUSE file system may create such files and
-// then refuse the link (EXDEV), when the whole copy has been written. A view does both.
-func linksUnnamed(dir *os.File, name string) bool {
-	switch fsType(dir) {
-	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
-		return true
-	}
-	f, err := sys.TempFile(dir, 0o600)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	temp := hiddenName(name, randomSuffix())
-	return sys.LinkNew(f, dir, temp) == nil && sys.Unlink(dir, temp) == nil
 }
 
 // directPays reports whether direct writes to f bypass the page cache in fact. btrfs takes them and, since it checksums

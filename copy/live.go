@@ -29,6 +29,9 @@ type Snapshot struct {
 	// Adopt is the name of File if it was made beside the target for this copy alone, so that it may become the copy
 	// by being renamed; empty otherwise.
 	Adopt string
+	// Unnamed says that File was made for this copy alone, on the target's file system and without a name, so that it
+	// may become the copy by being given one.
+	Unnamed bool
 	// Close gives up what the snapshot holds, File included if it is its own. An adopted name is no longer its own.
 	Close func() error
 }

@@ -125,7 +125,7 @@ func (m *ddMeter) start() (end func()) {
 		ticker.Stop()
 		close(stop)
 		<-done
-		if m.status != dd.None {
+		if m.status != dd.None && m.d.Begun() {
 			m.report()
 		}
 	}

@@ -44,14 +44,30 @@ func (b Backup) Snapshot(ctx context.Context, i imgcopy.LiveImage) (*imgcopy.Sna
 		path = hidden(i.Target)
 	}
 	j := job{Backup: b, domain: name, disk: use.Target, format: format, path: path}
-	if err := j.run(ctx); err != nil {
-		return nil, errors.Join(err, removeIfThere(path))
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	request, err := j.request()
 	if err != nil {
 		return nil, err
 	}
-	return (&clone{f, path}).snapshot(), nil
+	defer os.Remove(request)
+	janitor, err := hire(b.Helper, path, request)
+	if err != nil {
+		return nil, err
+	}
+	f, err := j.result(ctx, request)
+	if err != nil {
+		err = errors.Join(err, removeIfThere(path))
+		janitor.dismiss()
+		return nil, err
+	}
+	return (&clone{f: f, path: path, adopt: true, janitor: janitor}).snapshot(), nil
+}
+
+// result is the file that the job has written.
+func (j *job) result(ctx context.Context, request string) (*os.File, error) {
+	if err := j.run(ctx, request); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(j.path, os.O_RDWR, 0)
 }
 
 // theDisk finds the one disk of the one domain that is to be backed up.
@@ -105,12 +121,7 @@ type job struct {
 	domain, disk, format, path string
 }
 
-func (j *job) run(ctx context.Context) error {
-	request, err := j.request()
-	if err != nil {
-		return err
-	}
-	defer os.Remove(request)
+func (j *job) run(ctx context.Context, request string) error {
 	steps := []step{
 		{Enter: []string{"true"}, Leave: []string{"rm", "-f", "--", j.path}},
 		{

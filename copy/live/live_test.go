@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,16 +64,13 @@ func TestSuspend(t *testing.T) {
 		if got := f.calls(); !slices.Equal(got, []string{"domstate", "suspend", "resume"}) {
 			t.Errorf("%s: virsh was asked for %q", kind, got)
 		}
-		if filepath.Dir(s.Adopt) != dir {
-			t.Errorf("%s: %q cannot become the copy by being renamed", kind, s.Adopt)
+		if !s.Unnamed {
+			t.Errorf("%s: the clone cannot become the copy by being named", kind)
 		}
-		sameFiles(t, i.Path, s.Adopt)
-		adopted := s.Adopt
+		onlyDisk(t, dir)
+		sameFiles(t, i.Path, fmt.Sprintf("/proc/self/fd/%d", s.File.Fd()))
 		if err := s.Close(); err != nil {
 			t.Error(err)
-		}
-		if _, err := os.Stat(adopted); err == nil {
-			t.Errorf("%s: a clone that nobody adopted stays behind", kind)
 		}
 	}
 }
@@ -130,6 +129,57 @@ func TestBackup(t *testing.T) {
 		t.Error(err)
 	}
 	onlyDisk(t, filepath.Dir(i.Path))
+}
+
+// TestBackupKilled kills the process that has what libvirt wrote and has not yet made it the copy.
+func TestBackupKilled(t *testing.T) {
+	f := newFake(t)
+	i := disk(t, t.TempDir())
+	f.write("disk", "data")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperBackup$")
+	cmd.Env = append(os.Environ(), helperEnv+"="+i.Path, "TMPDIR="+f.path("tmp"))
+	if err := os.Mkdir(f.path("tmp"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f.eventually("written", func() bool { return f.read("written") != "" })
+	if hidden, _ := filepath.Glob(filepath.Dir(i.Path) + "/.copy.img*"); len(hidden) != 1 {
+		t.Errorf("%q is where libvirt was to write", hidden)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	f.eventually("tidy", func() bool {
+		hidden, _ := filepath.Glob(filepath.Dir(i.Path) + "/.copy.img*")
+		requests, _ := filepath.Glob(f.path("tmp") + "/*")
+		return len(hidden)+len(requests) == 0
+	})
+}
+
+// TestHelperBackup has a backup made and hangs.
+func TestHelperBackup(t *testing.T) {
+	path := os.Getenv(helperEnv)
+	if path == "" || path == "1" {
+		return
+	}
+	i := imgcopy.LiveImage{
+		Path: path, Target: filepath.Join(filepath.Dir(path), "copy.img"),
+		Uses: []guard.Use{{Domain: "vm", Target: "vda", Role: guard.RoleDisk, Writable: true}},
+	}
+	if _, err := (Backup{Helper: helper(), Log: quiet}).Snapshot(t.Context(), i); err != nil {
+		t.Fatal(err)
+	}
+	virsh, err := exec.LookPath("virsh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(virsh), "written"), []byte("yes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute) // to be killed in; select {} would be a deadlock, and end us
 }
 
 func TestBackupFreezesTheGuest(t *testing.T) {

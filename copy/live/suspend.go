@@ -33,13 +33,13 @@ func (s Suspend) Snapshot(ctx context.Context, i imgcopy.LiveImage) (_ *imgcopy.
 	if err != nil {
 		return nil, err
 	}
-	c, err := newClone(i)
+	c, err := s.newClone(i)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.remove())
+			err = errors.Join(err, c.discard())
 		}
 	}()
 	if err := c.rehearse(ctx, i.File); err != nil {
@@ -85,44 +85,49 @@ func (s Suspend) suspended(ctx context.Context, names []string, do func() error)
 
 // clone is the file that a disk is cloned into.
 type clone struct {
-	f    *os.File
-	path string // "" for a file without a name
+	f       *os.File
+	path    string   // "" for a file without a name
+	adopt   bool     // it may become the copy
+	janitor *janitor // removes path if this process is killed
 }
 
-// newClone makes it beside the target, where it can become the copy, if that is the disk's own file system; else beside
-// the disk, without a name.
-func newClone(i imgcopy.LiveImage) (*clone, error) {
-	path, err := beside(i)
+// newClone makes it where it can become the copy, if that is on the disk's own file system; else beside the disk.
+func (s Suspend) newClone(i imgcopy.LiveImage) (*clone, error) {
+	adopt, err := sameFileSystem(i)
 	if err != nil {
 		return nil, err
 	}
-	if path != "" {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-		return &clone{f, path}, err
+	near := i.Path
+	if adopt {
+		near = i.Target
 	}
-	dir, err := os.Open(filepath.Dir(i.Path))
+	dir, err := os.Open(filepath.Dir(near))
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	if f, err := sys.TempFile(dir, 0o600); err == nil {
-		return &clone{f: f}, nil
+	if sys.LinksUnnamed(dir) {
+		f, err := sys.TempFile(dir, 0o600)
+		return &clone{f: f, adopt: adopt}, err
 	}
-	path = hidden(i.Path)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	return &clone{f, path}, err
+	c := &clone{path: hidden(near), adopt: adopt}
+	if c.janitor, err = hire(s.Helper, c.path); err != nil {
+		return nil, err
+	}
+	if c.f, err = os.OpenFile(c.path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600); err != nil {
+		c.janitor.dismiss()
+		return nil, err
+	}
+	return c, nil
 }
 
-// beside is a hidden name next to the target, or "" where the target is on another file system or is not a file to be.
-func beside(i imgcopy.LiveImage) (string, error) {
+// sameFileSystem reports whether the target is to be a file on the file system of the disk.
+func sameFileSystem(i imgcopy.LiveImage) (bool, error) {
 	var src, dir unix.Stat_t
 	if err := unix.Fstat(int(i.File.Fd()), &src); err != nil {
-		return "", err
+		return false, err
 	}
-	if i.Target == "" || unix.Stat(filepath.Dir(i.Target), &dir) != nil || src.Dev != dir.Dev {
-		return "", nil
-	}
-	return hidden(i.Target), nil
+	return i.Target != "" && unix.Stat(filepath.Dir(i.Target), &dir) == nil && src.Dev == dir.Dev, nil
 }
 
 // hidden is a name beside path.
@@ -133,20 +138,17 @@ func hidden(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+name[:min(len(name), 200)]+".imgcp-"+hex.EncodeToString(b[:]))
 }
 
-func (c *clone) remove() error {
-	err := c.f.Close()
-	if c.path != "" {
-		err = errors.Join(err, os.Remove(c.path))
-	}
-	return err
-}
-
 func (c *clone) snapshot() *imgcopy.Snapshot {
-	return &imgcopy.Snapshot{File: c.f, Adopt: c.path, Close: func() error { return c.discard() }}
+	s := &imgcopy.Snapshot{File: c.f, Unnamed: c.adopt && c.path == "", Close: c.discard}
+	if c.adopt {
+		s.Adopt = c.path
+	}
+	return s
 }
 
 // discard removes the name if it is still there: once adopted, it is gone or another one.
 func (c *clone) discard() error {
+	defer c.janitor.dismiss()
 	defer c.f.Close()
 	if c.path == "" {
 		return nil

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -144,6 +146,27 @@ func TestImgcpSuspendNeedsReflinks(t *testing.T) {
 	g.Finish(t, "vda", disk, "raw")
 }
 
+// killedAfter runs imgcp with a virsh that kills it, with the signal that cannot be caught, after one of its commands.
+func killedAfter(t *testing.T, h *harness.Host, command string, args ...string) {
+	t.Helper()
+	virsh := harness.Run(t, "sh", "-c", "command -v virsh").OK(t)
+	path := filepath.Join(h.Dir, "virsh")
+	// $PPID is the guardian, which does and undoes; its parent is imgcp.
+	script := "#!/bin/sh\n" + strings.TrimSpace(virsh) + ` "$@" || exit
+case "$*" in *` + command + `*) kill -9 $(awk '{print $4}' /proc/$PPID/stat); echo killed >` + h.Dir + `/killed ;; esac
+`
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := harness.Cmd{
+		Args: append([]string{harness.Imgcp()}, args...),
+		Env:  []string{"PATH=" + h.Dir + ":" + os.Getenv("PATH")},
+	}.Run(t)
+	if _, err := os.Stat(filepath.Join(h.Dir, "killed")); err != nil || r.Exit != -1 {
+		t.Fatalf("imgcp was not killed: exit %d, %s", r.Exit, r.Stderr)
+	}
+}
+
 // TestImgcpKilledWhileSuspended kills imgcp as soon as the domain has been suspended; it goes on all the same.
 func TestImgcpKilledWhileSuspended(t *testing.T) {
 	built(t)
@@ -152,25 +175,58 @@ func TestImgcpKilledWhileSuspended(t *testing.T) {
 	h.Mount(t)
 	disk := h.Raw(t, "xfs/vm.img", 64*MiB)
 	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk})
-	virsh := harness.Run(t, "sh", "-c", "command -v virsh").OK(t)
-	path := filepath.Join(h.Dir, "virsh")
-	// $PPID is the process that suspends and resumes; its parent is imgcp.
-	script := "#!/bin/sh\n" + strings.TrimSpace(virsh) + ` "$@" || exit
-case "$*" in *suspend*) kill -9 $(awk '{print $4}' /proc/$PPID/stat); echo killed >` + h.Dir + `/killed ;; esac
-`
-	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	r := harness.Cmd{
-		Args: []string{harness.Imgcp(), "--live=suspend-reflink", disk, h.Image("xfs/copy.img")},
-		Env:  []string{"PATH=" + h.Dir + ":" + os.Getenv("PATH")},
-	}.Run(t)
-	if _, err := os.Stat(filepath.Join(h.Dir, "killed")); err != nil || r.Exit != -1 {
-		t.Fatalf("imgcp was not killed: exit %d, %s", r.Exit, r.Stderr)
-	}
+	killedAfter(t, h, "suspend", "--live=suspend-reflink", disk, h.Image("xfs/copy.img"))
 	g.WaitState(t, "running")
+	nothingHidden(t, h.Image("xfs"))
 	g.Agent.Healthy(t, "vda")
 	g.Finish(t, "vda", disk, "raw")
+}
+
+// TestImgcpKilledWhileBackingUp kills imgcp as soon as the backup job has begun: no job and no file of its stay.
+func TestImgcpKilledWhileBackingUp(t *testing.T) {
+	built(t)
+	h := harness.New(t)
+	h.Mount(t)
+	disk := h.Raw(t, "vm.img", 64*MiB)
+	g := boot(t, h, "vm", harness.Disk{Target: "vda", File: disk})
+	killedAfter(t, h, "backup-begin", "--live=backup", disk, h.Image("copy.img"))
+	harness.Until(t, "the job is gone", func() bool {
+		return strings.Contains(h.Virsh(t, "domjobinfo", "vm").OK(t), "None")
+	})
+	harness.Until(t, "the job's file is gone", func() bool {
+		left, _ := filepath.Glob(h.Images + "/.*imgcp*")
+		return len(left) == 0
+	})
+	g.Agent.Healthy(t, "vda")
+	exits(t, imgcp(t, "--live=backup", disk, h.Image("copy.img")), 0)
+	g.Finish(t, "vda", disk, "raw")
+}
+
+// TestImgcpKilledLeavesNothing: a copy through the view that is killed half-way leaves no file under any name.
+func TestImgcpKilledLeavesNothing(t *testing.T) {
+	built(t)
+	h := harness.NewFiles(t)
+	h.Mount(t)
+	a := h.Raw(t, "a.img", 32*MiB)
+	harness.Run(t, "dd", "if=/dev/urandom", "of="+a, "bs=1M", "count=32", "conv=notrunc,fsync", "status=none").OK(t)
+	cmd := exec.Command(harness.Imgcp(), "--rate-limit=4M", "--reflink=never", a, h.Image("b.img"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	harness.Until(t, "a part is copied", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", cmd.Process.Pid))
+		var read, written int64
+		_, scanErr := fmt.Sscanf(string(b), "rchar: %d\nwchar: %d", &read, &written)
+		return err == nil && scanErr == nil && written > 2*MiB
+	})
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	nothingHidden(t, h.Images)
+	if _, err := os.Stat(h.Image("b.img")); err == nil {
+		t.Error("half an image under the final name")
+	}
 }
 
 // TestImgcpSharesThroughTheView: where the backing file system has reflinks, a copy through the view has them too.

@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"crypto/rand"
 	"os"
 	"strconv"
 
@@ -18,6 +19,26 @@ func TempFile(dir *os.File, perm os.FileMode) (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), dir.Name()+"/(unnamed)"), nil
+}
+
+// LinksUnnamed reports whether an unnamed file in dir can take a name later, for which whatever kills this process leaves
+// nothing behind. It is known of the disk file systems, and tried elsewhere: a FUSE file system may create such files and
+// then refuse the link (EXDEV), when the whole copy has been written. A view does both.
+func LinksUnnamed(dir *os.File) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(dir.Fd()), &st) == nil {
+		switch st.Type {
+		case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+			return true
+		}
+	}
+	f, err := TempFile(dir, 0o600)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	temp := ".imgcp-" + rand.Text()
+	return LinkNew(f, dir, temp) == nil && Unlink(dir, temp) == nil
 }
 
 // CreateAt creates name in dir, which must not exist (O_EXCL; a dangling symbolic link counts as existing).
