@@ -160,8 +160,8 @@ func (p *pump) writeRun(run []byte, off int64, zero, reserved bool) (Method, err
 		}
 		return p.zero.zero(off, n)
 	}
-	_, err := p.dst.writeAt(run, off)
-	p.prog.Written.Add(n)
+	written, err := p.dst.writeAt(run, off)
+	p.prog.Written.Add(int64(written))
 	return p.method, err
 }
 

@@ -75,6 +75,8 @@ func (s snapshot) line() string {
 		text += printable(s.current.from) + ": "
 	}
 	switch s.phase {
+	case "":
+		return text + "looking at both sides, and at who uses them"
 	case imgcopy.PhaseVerify:
 		return text + "verifying, " + imgcopy.Bytes(s.checked) + " read back"
 	case imgcopy.PhaseSync:
