@@ -30,7 +30,33 @@ func (u *users) InUse(ctx context.Context, f *os.File) ([]guard.Use, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
-	return u.g.Who(ctx, guard.StatID(&st), guard.Descriptor(func() (*os.File, error) { return guard.Reopen(int(f.Fd())) })), nil
+	own, err := guard.Reopen(int(f.Fd())) // f may be closed before the question is answered
+	open := func() (*os.File, error) {
+		if err != nil { // not readable by this user
+			return nil, err
+		}
+		return guard.Reopen(int(own.Fd()))
+	}
+	answer := make(chan []guard.Use, 1)
+	go func() {
+		defer own.Close() // nil is no harm
+		answer <- u.g.Who(ctx, guard.StatID(&st), guard.Descriptor(open))
+	}()
+	return patiently(ctx, answer)
+}
+
+// patiently waits for an answer for as long as nobody interrupts: a file system of somebody else's that hangs may keep
+// evidence from being read for minutes.
+func patiently(ctx context.Context, answer <-chan []guard.Use) ([]guard.Use, error) {
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case uses := <-answer:
+		if ctx.Err() != nil { // it may have been cut short
+			return nil, context.Cause(ctx)
+		}
+		return uses, nil
+	}
 }
 
 // Permitted implements imgcopy.Users. Exceptions are the daemon's, so it is asked through its own command. An image in

@@ -17,7 +17,8 @@ func newWorld(level slog.Level) (*world, error) {
 	return &world{log: log, users: u}, err
 }
 
-func (w *world) close() { w.users.g.Close() }
+// close does not wait for what the guard may still be reading: the process ends.
+func (w *world) close() { go w.users.g.Close() }
 
 // logLevel is what -q and -v ask for. Notes that explain what is being done are for terminals.
 func (f *copyFlags) logLevel() slog.Level {
