@@ -16,20 +16,36 @@ func (fs *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 		return fuse.Status(no)
 	}
 	left, end := fs.once(&in.InHeader, sizeOf(h.fd))
-	defer end()
-	const shifts = unix.FALLOC_FL_COLLAPSE_RANGE | unix.FALLOC_FL_INSERT_RANGE
-	if left != nil && in.Mode&shifts != 0 && left.Words[0] != sizeOf(h.fd) {
-		return fuse.OK // a predecessor did it: these two change the size, and doing them twice would lose data
+	_, no, ok := became(left)
+	if !ok && !(left != nil && shifted(in, left.Words[0], sizeOf(h.fd))) {
+		no = fs.fallocate(cancel, in, h)
 	}
+	end(0, no)
+	return fuse.Status(no)
+}
+
+func (fs *FS) fallocate(cancel <-chan struct{}, in *fuse.FallocateIn, h *handle) syscall.Errno {
 	_, unlock, no := fs.permit(cancel, &in.InHeader, victim{n: h.node, op: guard.OpFallocate})
 	if no != 0 {
-		return fuse.Status(no)
+		return no
 	}
 	defer unlock()
 	err := callerOf(&in.InHeader).killing(false, h.fd, func() error {
 		return unix.Fallocate(h.fd, in.Mode, int64(in.Offset), int64(in.Length))
 	})
-	return fuse.ToStatus(err)
+	return errno(err)
+}
+
+// shifted says whether a predecessor took a range out or put one in: done twice, these two would lose data. The other
+// modes may be done twice, for nobody can have written since: the kernel holds the inode locked.
+func shifted(in *fuse.FallocateIn, before, now uint64) bool {
+	switch {
+	case in.Mode&unix.FALLOC_FL_COLLAPSE_RANGE != 0:
+		return now < before
+	case in.Mode&unix.FALLOC_FL_INSERT_RANGE != 0:
+		return now >= before+in.Length
+	}
+	return false
 }
 
 func sizeOf(fd int) uint64 {
@@ -51,9 +67,19 @@ func (fs *FS) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (u
 	if no != 0 {
 		return 0, fuse.Status(no)
 	}
+	left, end := fs.once(&in.InHeader)
+	n, no, ok := became(left)
+	if !ok {
+		n, no = fs.copyRange(cancel, in, from, to)
+	}
+	end(int(n), no)
+	return n, fuse.Status(no)
+}
+
+func (fs *FS) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn, from, to *handle) (uint32, syscall.Errno) {
 	_, unlock, no := fs.permit(cancel, &in.InHeader, victim{n: to.node, op: guard.OpCopyInto})
 	if no != 0 {
-		return 0, fuse.Status(no)
+		return 0, no
 	}
 	unlock() // a long copy must not keep others from opening the file
 	offIn, offOut := int64(in.OffIn), int64(in.OffOut)
@@ -63,9 +89,9 @@ func (fs *FS) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (u
 		return err
 	})
 	if err != nil {
-		return 0, fuse.ToStatus(err)
+		return 0, errno(err)
 	}
-	return uint32(n), fuse.OK
+	return uint32(n), 0
 }
 
 // StatFs is statfs(2).

@@ -135,6 +135,16 @@ func utimens(fd int, in *fuse.SetAttrIn) error {
 
 // truncate changes a file's size, through the caller's own handle where there is one.
 func (fs *FS) truncate(cancel <-chan struct{}, n *node, fd int, in *fuse.SetAttrIn) syscall.Errno {
+	left, end := fs.once(&in.InHeader, sizeOf(fd))
+	_, no, ok := became(left)
+	if !ok && !(left != nil && resized(left.Words[0], sizeOf(fd), in.Size)) {
+		no = fs.resize(cancel, n, fd, in)
+	}
+	end(0, no)
+	return no
+}
+
+func (fs *FS) resize(cancel <-chan struct{}, n *node, fd int, in *fuse.SetAttrIn) syscall.Errno {
 	_, unlock, no := fs.permit(cancel, &in.InHeader, victim{n: n, op: guard.OpTruncate})
 	if no != 0 {
 		return no

@@ -92,7 +92,7 @@ func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 // createNew makes the file with O_EXCL, so nothing that exists is touched.
 func (fs *FS) createNew(p place, in *fuse.CreateIn, out *fuse.CreateOut) syscall.Errno {
 	left, end := fs.once(&in.InHeader, inoAt(p))
-	defer end()
+	defer end(0, 0) // its outcome is a handle, which is found as such
 	flags := int(in.Flags)&^unix.O_TRUNC | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	var fd int
 	err := callerOf(&in.InHeader).as(setgid(p), func() (err error) {
@@ -169,11 +169,7 @@ func (fs *FS) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut)
 	}
 	p := place{parent: dir, dirfd: dirfd, name: ".", release: release}
 	defer p.release()
-	var fd int
-	err := callerOf(&in.InHeader).as(setgid(p), func() (err error) {
-		fd, err = unix.Openat(dirfd, ".", int(in.Flags)|unix.O_TMPFILE|unix.O_CLOEXEC, fs.masked(p, in.Mode, in.Umask)&0o7777)
-		return err
-	})
+	fd, err := fs.tmpfile(p, in)
 	if err != nil {
 		return fuse.ToStatus(err)
 	}
@@ -192,4 +188,20 @@ func (fs *FS) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut)
 		no = fs.keepDescriptor(h)
 	}
 	return fuse.Status(no)
+}
+
+// tmpfile makes the file, or goes on with the one that a predecessor made for the same request, if that one's
+// descriptor came to the keeper in time.
+func (fs *FS) tmpfile(p place, in *fuse.CreateIn) (fd int, err error) {
+	if h := fs.handles.answer(in.Unique); h != nil {
+		if h.kept && h.fd != noFd {
+			return unix.FcntlInt(uintptr(h.fd), unix.F_DUPFD_CLOEXEC, 0)
+		}
+		fs.release(h)
+	}
+	err = callerOf(&in.InHeader).as(setgid(p), func() (err error) {
+		fd, err = unix.Openat(p.dirfd, ".", int(in.Flags)|unix.O_TMPFILE|unix.O_CLOEXEC, fs.masked(p, in.Mode, in.Umask)&0o7777)
+		return err
+	})
+	return fd, err
 }

@@ -51,6 +51,16 @@ type handleTable struct {
 	answers map[uint64]*handle
 }
 
+// classes are numbered for the state; new ones go to the end.
+var classes = []guard.Class{"", guard.ClassVMM, guard.ClassManager, guard.ClassTrusted, guard.ClassOutsider}
+
+func classOf(number uint8) guard.Class {
+	if int(number) < len(classes) {
+		return classes[number]
+	}
+	return ""
+}
+
 func (t *handleTable) get(fh uint64) (*handle, syscall.Errno) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -66,6 +76,7 @@ func (t *handleTable) add(h *handle) syscall.Errno {
 		Node:   h.node.id,
 		Flags:  uint32(h.flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC)),
 		Mode:   h.mode,
+		Class:  uint8(slices.Index(classes, h.opener.Class)), // one that is not in the list: unknown
 		Unique: h.unique,
 		PID:    uint32(h.opener.PID),
 		Start:  h.opener.Start,

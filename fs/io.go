@@ -49,12 +49,10 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 	}
 	var n int
 	write := func() (err error) {
-		n, err = unix.Pwrite(h.fd, data, int64(in.Offset))
-		if err == unix.EINVAL && h.flags&unix.O_DIRECT != 0 {
-			fd, e := fs.buffered(h)
-			if e == nil {
-				n, err = unix.Pwrite(fd, data, int64(in.Offset))
-			}
+		if in.Flags&unix.O_APPEND != 0 {
+			n, err = fs.append(h, in, data)
+		} else {
+			n, err = fs.pwrite(h, in, data, 0)
 		}
 		return err
 	}
@@ -68,6 +66,71 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 		return 0, fuse.ToStatus(err)
 	}
 	return uint32(n), fuse.OK
+}
+
+// pwrite writes data at its place in the request, skip bytes on; or at the end of the file as it is now, if the caller's
+// file is in append mode at this moment (it can be changed with F_SETFL).
+func (fs *FS) pwrite(h *handle, in *fuse.WriteIn, data []byte, skip int) (int, error) {
+	at := int64(in.Offset) + int64(skip)
+	var n int
+	var err error
+	if appends := in.Flags & unix.O_APPEND; appends == uint32(h.flags&unix.O_APPEND) {
+		n, err = unix.Pwrite(h.fd, data, at)
+	} else {
+		n, err = unix.Pwritev2(h.fd, [][]byte{data}, at, appendFlag(appends))
+		if err == unix.EOPNOTSUPP {
+			n, err = unix.Pwrite(h.fd, data, at)
+		}
+	}
+	if err == unix.EINVAL && h.flags&unix.O_DIRECT != 0 {
+		if fd, e := fs.buffered(h); e == nil {
+			n, err = unix.Pwrite(fd, data, at)
+		}
+	}
+	return n, err
+}
+
+// Flags of pwritev2(2): one write in append mode, or out of it (Linux 4.16, 6.9).
+func appendFlag(appends uint32) int {
+	const rwfAppend, rwfNoappend = 0x10, 0x20
+	if appends != 0 {
+		return rwfAppend
+	}
+	return rwfNoappend
+}
+
+// append writes at the end, once: an attempt of a predecessor's has made the file longer by what it wrote, which may be
+// a part, for a process that is killed stops writing. The kernel holds the inode locked, so nobody else appends through
+// the view meanwhile.
+func (fs *FS) append(h *handle, in *fuse.WriteIn, data []byte) (int, error) {
+	size, done := sizeOf(h.fd), uint64(0)
+	left := fs.left(&in.InHeader)
+	n, no, ok := became(left)
+	switch {
+	case ok && no != 0:
+		return 0, no
+	case ok:
+		return int(n), nil
+	case left != nil:
+		before, doneBefore := left.Words[0], left.Words[1]
+		if done = doneBefore; size > before {
+			done = min(doneBefore+size-before, uint64(len(data)))
+		}
+	}
+	end := fs.begin(&in.InHeader, size, done)
+	var err error
+	wrote := 0
+	if int(done) < len(data) || len(data) == 0 {
+		wrote, err = fs.pwrite(h, in, data[done:], int(done))
+	}
+	if done > 0 && err != nil {
+		err = nil // what there is of it is an answer
+	}
+	if err == nil {
+		wrote += int(done)
+	}
+	end(wrote, errno(err))
+	return wrote, err
 }
 
 // directFallback is a descriptor without O_DIRECT, for what a caller's O_DIRECT handle cannot do: page-cache writeback

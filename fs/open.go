@@ -41,11 +41,37 @@ func (fs *FS) openNode(cancel <-chan struct{}, n *node, in *fuse.InHeader, flags
 		return no
 	}
 	defer unlock()
-	fd, no := fs.openBacking(n, flags, callerOf(in), kill)
+	var fd int
+	if op == guard.OpTruncate {
+		fd, no = fs.openTruncating(n, in, flags, kill)
+	} else {
+		fd, no = fs.openBacking(n, flags, callerOf(in), kill)
+	}
 	if no != 0 {
 		return no
 	}
 	return fs.opened(n, fd, flags, v.CheckWrites, in, out)
+}
+
+// openTruncating truncates and opens. A predecessor that truncated, but did not live to note a handle, has left an intent:
+// then nothing is truncated again, for somebody may have written since.
+func (fs *FS) openTruncating(n *node, in *fuse.InHeader, flags int, kill bool) (int, syscall.Errno) {
+	size := func() uint64 {
+		fd, release, no := fs.nodes.acquire(n)
+		if no != 0 {
+			return 0
+		}
+		defer release()
+		return sizeOf(fd)
+	}
+	left, end := fs.once(in, size())
+	_, no, ok := became(left)
+	if ok && no == 0 || !ok && left != nil && resized(left.Words[0], size(), 0) {
+		flags &^= unix.O_TRUNC
+	}
+	fd, no := fs.openBacking(n, flags, callerOf(in), kill)
+	end(0, no)
+	return fd, no
 }
 
 // openReading opens for reading, which is free: the node is locked only to note the handle, so that the release of the

@@ -26,22 +26,31 @@ func (fs *FS) remove(cancel <-chan struct{}, in *fuse.InHeader, name string, fla
 	}
 	defer d.release()
 	left, end := fs.once(in, d.ino())
-	defer end()
-	if left != nil && left.Words[0] != 0 && left.Words[0] != d.ino() {
-		return fuse.OK // a predecessor removed it
+	_, no, ok := became(left)
+	switch {
+	case ok:
+	case left != nil && left.Words[0] != 0 && left.Words[0] != d.ino():
+		// A predecessor removed it.
+	default:
+		no = fs.removeDoomed(cancel, in, d, flags)
 	}
+	end(0, no)
+	return fuse.Status(no)
+}
+
+func (fs *FS) removeDoomed(cancel <-chan struct{}, in *fuse.InHeader, d *doomed, flags int) syscall.Errno {
 	if d.n == nil {
-		return fuse.ENOENT
+		return syscall.ENOENT
 	}
 	_, unlock, no := fs.permit(cancel, in, fs.victims(d, guard.OpUnlink)...)
 	if no != 0 {
-		return fuse.Status(no)
+		return no
 	}
 	defer unlock()
 	if no := fs.keepNameless(d.n); no != 0 {
-		return fuse.Status(no)
+		return no
 	}
-	return fuse.ToStatus(unix.Unlinkat(d.dirfd, name, flags))
+	return errno(unix.Unlinkat(d.dirfd, d.name, flags))
 }
 
 // keepNameless gives the keeper the descriptors of a file that is about to lose its last name: a successor could not

@@ -1,6 +1,8 @@
 package viewfs
 
 import (
+	"syscall"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
@@ -24,28 +26,37 @@ func (fs *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName
 
 	fromIno, toIno := from.ino(), to.ino()
 	left, end := fs.once(&in.InHeader, fromIno, toIno)
-	defer end()
-	if left != nil && renamed(in.Flags, left.Words[0], left.Words[1], fromIno, toIno) {
-		return fuse.OK
+	_, no, ok := became(left)
+	switch {
+	case ok:
+	case left != nil && renamed(in.Flags, left.Words[0], left.Words[1], fromIno, toIno):
+		fs.moved(&doomed{place: from.place, n: to.n}, &doomed{place: to.place, n: from.n}, in.Flags)
+	default:
+		no = fs.rename(cancel, in, from, to)
 	}
+	end(0, no)
+	return fuse.Status(no)
+}
+
+func (fs *FS) rename(cancel <-chan struct{}, in *fuse.RenameIn, from, to *doomed) syscall.Errno {
 	if from.n == nil {
-		return fuse.ENOENT
+		return syscall.ENOENT
 	}
 	_, unlock, no := fs.permit(cancel, &in.InHeader, fs.renameVictims(from, to, in.Flags)...)
 	if no != 0 {
-		return fuse.Status(no)
+		return no
 	}
 	defer unlock()
 	if to.n != nil && to.n != from.n && in.Flags&unix.RENAME_EXCHANGE == 0 {
 		if no := fs.keepNameless(to.n); no != 0 {
-			return fuse.Status(no)
+			return no
 		}
 	}
-	if err := unix.Renameat2(from.dirfd, oldName, to.dirfd, newName, uint(in.Flags)); err != nil {
-		return fuse.ToStatus(err)
+	if err := unix.Renameat2(from.dirfd, from.name, to.dirfd, to.name, uint(in.Flags)); err != nil {
+		return errno(err)
 	}
 	fs.moved(from, to, in.Flags)
-	return fuse.OK
+	return 0
 }
 
 // renamed says whether a rename that was begun has been done: before is what the two names meant then, now what they
@@ -68,7 +79,7 @@ func (fs *FS) renameVictims(from, to *doomed, flags uint32) []victim {
 	return append(vs, fs.victims(to, guard.OpReplace)...)
 }
 
-// moved notes the new places of nodes that are found by parent and name.
+// moved notes the new places of nodes that are found by parent and name: from and to are as they were before the rename.
 func (fs *FS) moved(from, to *doomed, flags uint32) {
 	fs.nodes.moved(from.n, to.place)
 	if flags&unix.RENAME_EXCHANGE != 0 && to.n != nil {

@@ -132,7 +132,7 @@ func (fs *FS) restoreHandles(kept map[string]int) {
 			flags:  int(rec.Flags),
 			mode:   rec.Mode,
 			unique: rec.Unique,
-			opener: guard.Process{PID: int(rec.PID), Start: rec.Start},
+			opener: guard.Process{PID: int(rec.PID), Start: rec.Start, Class: classOf(rec.Class)},
 			since:  time.Unix(int64(rec.Opened), 0),
 			kept:   rec.Kept,
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -128,8 +127,10 @@ func (s *Session) connect(c *Config, dev *os.File, init []byte, answered func([]
 	if _, err := unix.Write(pair[0], init); err != nil {
 		return fmt.Errorf("pass INIT on: %w", err)
 	}
-	prefault(s.FS.Passthrough())
-	srv, err := fuse.NewServer(s.FS, fmt.Sprintf("/dev/fd/%d", pair[1]), fuseOptions(s.log, stacked(int(s.Tree.Fd()))))
+	lockMemory(s.log)
+	opts := fuseOptions(s.log, stacked(int(s.Tree.Fd())))
+	opts.PanicHandler = s.FS.panicked
+	srv, err := fuse.NewServer(s.FS, fmt.Sprintf("/dev/fd/%d", pair[1]), opts)
 	if err != nil {
 		return fmt.Errorf("start FUSE server: %w", err)
 	}
@@ -143,28 +144,6 @@ func (s *Session) connect(c *Config, dev *os.File, init []byte, answered func([]
 	}
 	s.srv, s.device = srv, pair[1]
 	return answered(answer[:n])
-}
-
-// prefault has the memory that go-fuse will read requests into present. The kernel ends a request with EIO if the reader
-// is killed while it copies the request into a page that is not: it would have to wait for that page, and a process
-// that is being killed does not wait (fuse_dev_do_read, Linux 6.18; seen as guest I/O errors in some of 600 kills). So
-// the heap is grown by what the readers' buffers take, touched, and given back to the allocator, which uses it first;
-// with GODEBUG=madvdontneed=0 it stays present until memory is short.
-func prefault(passthrough bool) {
-	buffers := 8
-	if !passthrough {
-		buffers = 40 // each write under way has one
-	}
-	keep := make([][]byte, buffers)
-	for i := range keep {
-		keep[i] = make([]byte, maxRequest+2*4096)
-		for at := 0; at < len(keep[i]); at += 4096 {
-			keep[i][at] = 1
-		}
-	}
-	runtime.KeepAlive(keep)
-	keep = nil
-	runtime.GC()
 }
 
 // Serve answers requests until the view is unmounted.

@@ -89,10 +89,14 @@ func withoutTrusted(list []byte) []byte {
 }
 
 // SetXAttr sets an attribute. An ACL set by the unprivileged clears the set-gid bit, unless they are in the file's
-// group: their credentials tell.
+// group: their credentials tell. EEXIST, ENODATA: the flags asked for a new one, or for an old one.
 func (fs *FS) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, data []byte) fuse.Status {
-	set := func(path string) error {
-		return unix.Setxattr(path, attr, data, int(in.Flags))
+	set := func(path string) error { return unix.Setxattr(path, attr, data, int(in.Flags)) }
+	if in.Flags&unix.XATTR_CREATE != 0 {
+		create := set
+		set = func(path string) error {
+			return fs.flip(&in.InHeader, path, attr, syscall.EEXIST, func() error { return create(path) })
+		}
 	}
 	err := fs.withPath(&in.InHeader, func(path string) error {
 		if attr != "system.posix_acl_access" {
@@ -104,7 +108,31 @@ func (fs *FS) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, data
 	return fuse.ToStatus(err)
 }
 
-// RemoveXAttr removes an attribute.
+// RemoveXAttr removes an attribute. ENODATA: there is none.
 func (fs *FS) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, attr string) fuse.Status {
-	return fuse.ToStatus(fs.withPath(in, func(path string) error { return unix.Removexattr(path, attr) }))
+	return fuse.ToStatus(fs.withPath(in, func(path string) error {
+		return fs.flip(in, path, attr, syscall.ENODATA, func() error { return unix.Removexattr(path, attr) })
+	}))
+}
+
+// flip runs a deed that fails with already if the attribute is what it would make of it, present or absent. If it was
+// not so when a predecessor began the same request, that one has done it.
+func (fs *FS) flip(in *fuse.InHeader, path, attr string, already syscall.Errno, deed func() error) error {
+	state := uint64(already) // as it was
+	if _, err := unix.Getxattr(path, attr, nil); (err == nil) != (already == syscall.EEXIST) {
+		state = 0
+	}
+	left, end := fs.once(in, state)
+	_, no, ok := became(left)
+	if !ok {
+		no = errno(deed())
+		if no == already && left != nil && left.Words[0] == 0 {
+			no = 0
+		}
+	}
+	end(0, no)
+	if no == 0 {
+		return nil
+	}
+	return no
 }

@@ -164,8 +164,8 @@ func (k *Keeper) generation(died time.Time) error {
 	return err
 }
 
-// memoryEnv has a worker's freed memory stay present until memory is short (see viewfs: prefault).
-const memoryEnv = "GODEBUG=madvdontneed=0"
+// memoryEnv has a worker give memory back although it is locked (see viewfs: lockMemory).
+const memoryEnv = "GODEBUG=harddecommit=1"
 
 // adopted watches a worker that another keeper started, and that has outlived it.
 func (k *Keeper) adopted() error {

@@ -140,7 +140,7 @@ func step(rng *rand.Rand, w *world, nodes *Nodes, handles *Handles, locks *Locks
 			locks.Remove(slot)
 			break
 		}
-		intents.Begin(&Intent{Unique: rng.Uint64(), Op: 9, Words: [8]uint64{rng.Uint64()}})()
+		intents.Begin(&Intent{Unique: rng.Uint64(), Op: 9, Words: [8]uint64{rng.Uint64()}})(rng.Uint32())
 	}
 }
 
@@ -158,7 +158,7 @@ func addNode(rng *rand.Rand, w *world, t *Nodes) {
 }
 
 func addHandle(rng *rand.Rand, w *world, t *Handles) {
-	h := Handle{Node: rng.Uint64(), Flags: rng.Uint32(), Mode: ModePassthrough, Unique: rng.Uint64(), PID: rng.Uint32(), Start: rng.Uint64()}
+	h := Handle{Node: rng.Uint64(), Flags: rng.Uint32(), Mode: ModePassthrough, Unique: rng.Uint64(), PID: rng.Uint32(), Start: rng.Uint64(), Class: uint8(rng.Uint32())}
 	slot := next(&t.slots)
 	h.FH = uint64(slot+1) | nextUse(t.r.load(handleAt(slot)+haFH), slot)<<32
 	w.Handles[slot] = h

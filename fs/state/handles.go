@@ -12,6 +12,7 @@ type Handle struct {
 	PID    uint32 // opener, as a thread group id
 	Opened uint32 // seconds since 1970
 	Start  uint64 // the opener's start time, in clock ticks since boot
+	Class  uint8  // the opener's, as the guard saw it then; the numbers are the caller's
 	Kept   bool   // its descriptor is with the keeper: it carries locks, or its file has no name
 }
 
@@ -26,12 +27,14 @@ const (
 	ModeLocks                              // Kept, because locks are held through it
 )
 
+const modeMask = 1<<24 - 1
+
 // Words of a handle record.
 const (
 	haCommit = 0 * word
 	haFH     = 1 * word
 	haNode   = 2 * word
-	haFlags  = 3 * word // flags 32 | mode 32
+	haFlags  = 3 * word // flags 32 | class 8 | mode 24
 	haUnique = 4 * word
 	haOpener = 5 * word // pid 32 | opened 32
 	haStart  = 6 * word
@@ -70,7 +73,7 @@ func (t *Handles) Add(h *Handle) (slot uint32, ok bool) {
 	t.r.store(off+haCommit, 0)
 	t.r.store(off+haFH, h.FH)
 	t.r.store(off+haNode, h.Node)
-	t.r.store(off+haFlags, uint64(h.Flags)<<32|uint64(h.Mode))
+	t.r.store(off+haFlags, uint64(h.Flags)<<32|uint64(h.Class)<<24|uint64(h.Mode&modeMask))
 	t.r.store(off+haUnique, h.Unique)
 	t.r.store(off+haOpener, uint64(h.PID)<<32|uint64(h.Opened))
 	t.r.store(off+haStart, h.Start)
@@ -98,7 +101,8 @@ func (t *Handles) read(slot uint32) (*Handle, bool) {
 		FH:     t.r.load(off + haFH),
 		Node:   t.r.load(off + haNode),
 		Flags:  uint32(flags >> 32),
-		Mode:   HandleMode(uint32(flags)),
+		Mode:   HandleMode(flags) & modeMask,
+		Class:  uint8(flags >> 24),
 		Unique: t.r.load(off + haUnique),
 		PID:    uint32(opener >> 32),
 		Opened: uint32(opener),

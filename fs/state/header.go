@@ -56,6 +56,15 @@ func (r *Region) Times() (mounted, serving time.Time, lastPause time.Duration) {
 	return time.Unix(0, int64(r.load(hStarted))), time.Unix(0, int64(r.load(hServing))), time.Duration(r.load(hLastPause))
 }
 
+// NotePanic remembers that a worker panicked, and returns when one did before; zero: none did.
+func (r *Region) NotePanic(now time.Time) (last time.Time) {
+	if ns := r.load(hPanicked); ns != 0 {
+		last = time.Unix(0, int64(ns))
+	}
+	r.store(hPanicked, uint64(now.UnixNano()))
+	return last
+}
+
 // CountRefusal adds one to the refusals since the mount, and Refusals reads them.
 func (r *Region) CountRefusal() { r.add(hRefusals, 1) }
 

@@ -71,6 +71,7 @@ const (
 	hLastPause  = 11 * word
 	hRefusals   = 12 * word
 	hDevice     = 13 * word
+	hPanicked   = 15 * word
 	hInitLen    = 64 * word // crc<<32 | length; written after the bytes
 	hInit       = 65 * word
 )

@@ -121,13 +121,13 @@ func TestIntentsAreFoundBySuccessor(t *testing.T) {
 	r := create(t)
 	in := NewIntents(r)
 	for i := range uint64(maxIntents + 100) {
-		in.Begin(&Intent{Unique: i + 1, Op: 10, Words: [8]uint64{i}})()
+		in.Begin(&Intent{Unique: i + 1, Op: 10, Words: [8]uint64{i}})(uint32(i))
 	}
 	next := NewIntents(r)
 	if next.Left(1) != nil {
 		t.Error("an intent thousands of operations old is still there")
 	}
-	if got := next.Left(maxIntents + 100); got == nil || got.Words[0] != maxIntents+99 || got.Op != 10 {
+	if got := next.Left(maxIntents + 100); got == nil || got.Words[0] != maxIntents+99 || got.Op != 10 || !got.Over || got.Result != maxIntents+99 {
 		t.Errorf("the last intent: %+v", got)
 	}
 }
@@ -138,12 +138,33 @@ func TestIntentUnderWayIsNotOverwritten(t *testing.T) {
 	in := NewIntents(r)
 	end := in.Begin(&Intent{Unique: 1})
 	for i := range uint64(3 * maxIntents) {
-		in.Begin(&Intent{Unique: i + 2})()
+		in.Begin(&Intent{Unique: i + 2})(0)
 	}
-	if NewIntents(r).Left(1) == nil {
-		t.Error("overwritten")
+	if got := NewIntents(r).Left(1); got == nil || got.Over {
+		t.Errorf("overwritten: %+v", got)
 	}
-	end()
+	end(7)
+	if got := NewIntents(r).Left(1); got != nil {
+		t.Errorf("over for thousands of others, and still there: %+v", got)
+	}
+}
+
+// TestIntentsOfSeveralWorkers: a worker goes on in the ring where the one before it was, so what that one left is still
+// there for the one after; and of a request that was begun twice the last attempt counts.
+func TestIntentsOfSeveralWorkers(t *testing.T) {
+	r := create(t)
+	NewIntents(r).Begin(&Intent{Unique: 1, Words: [8]uint64{1}})
+	first := NewIntents(r)
+	first.Begin(&Intent{Unique: 2, Words: [8]uint64{2}})
+	second := NewIntents(r)
+	second.Begin(&Intent{Unique: 1, Words: [8]uint64{3}})(4)
+	third := NewIntents(r)
+	if got := third.Left(1); got == nil || got.Words[0] != 3 || !got.Over || got.Result != 4 {
+		t.Errorf("request 1: %+v", got)
+	}
+	if got := third.Left(2); got == nil || got.Words[0] != 2 || got.Over {
+		t.Errorf("request 2: %+v", got)
+	}
 }
 
 // FuzzTables reads tables out of arbitrary memory: whatever is in there, nothing but whole records comes out, and
