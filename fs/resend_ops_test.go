@@ -305,3 +305,26 @@ func TestAppendMode(t *testing.T) {
 	}
 	w.holds("f", "x123yy")
 }
+
+// TestTmpfileLost: a worker that was killed before the keeper had its nameless file leaves a handle of nothing, which the
+// next attempt replaces.
+func TestTmpfileLost(t *testing.T) {
+	w := newWorld(t)
+	in := &fuse.CreateIn{InHeader: fuse.InHeader{NodeId: rootID, Unique: 1000}, Flags: unix.O_RDWR, Mode: 0o600}
+	w.Tmpfile(nil, in, &fuse.CreateOut{})
+	for name := range w.keeper {
+		w.keeper.Drop(name)
+	}
+	for _, h := range w.handles.byFH {
+		unix.Close(h.fd)
+		h.node.fd.Store(noFd)
+	}
+	w.next()
+	in.Unique |= resendBit
+	if code := w.Tmpfile(nil, in, &fuse.CreateOut{}); !code.Ok() {
+		t.Error(code)
+	}
+	if n := w.handles.size(); n != 1 {
+		t.Errorf("%d handles, want 1", n)
+	}
+}

@@ -19,8 +19,10 @@ import (
 // anything is a guard that allows everything.
 type anything struct{ guard.Checker }
 
-func (anything) Check(context.Context, *guard.Request) guard.Verdict { return guard.Verdict{Allowed: true} }
-func (anything) Classify(tid int, uid uint32) guard.Process          { return guard.Process{PID: tid, UID: uid} }
+func (anything) Check(context.Context, *guard.Request) guard.Verdict {
+	return guard.Verdict{Allowed: true}
+}
+func (anything) Classify(tid int, uid uint32) guard.Process { return guard.Process{PID: tid, UID: uid} }
 
 // shelf is a keeper that lives as long as the test.
 type shelf map[string]int
