@@ -317,7 +317,7 @@ func TestTmpfileLost(t *testing.T) {
 	}
 	for _, h := range w.handles.byFH {
 		unix.Close(h.fd)
-		h.node.fd.Store(noFd)
+		unix.Close(int(h.node.fd.Swap(noFd)))
 	}
 	w.next()
 	in.Unique |= resendBit
