@@ -48,7 +48,7 @@ type Session struct {
 // Start mounts a view, or takes over one whose worker has gone. When it returns, the view can be used as soon as Serve
 // is called.
 func Start(ctx context.Context, c *Config) (*Session, error) {
-	raiseFileLimit(c.Log)
+	RaiseFileLimit(c.Log)
 	raiseProcs()
 	unix.Umask(0)
 	if _, ok := c.Kept[keptDevice]; ok {
@@ -192,8 +192,9 @@ func isRemote(tree int) bool {
 	return true
 }
 
-// raiseFileLimit lets the daemon have as many descriptors as the kernel allows: what a client opens, it opens too.
-func raiseFileLimit(log *slog.Logger) uint64 {
+// RaiseFileLimit lets this process, and what it starts, have as many descriptors as the kernel allows: what a client
+// opens, the daemon opens too.
+func RaiseFileLimit(log *slog.Logger) uint64 {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
 		return 1024

@@ -18,25 +18,37 @@ import (
 // trialTimeout is how long a program may take to say that it could take over.
 const trialTimeout = 20 * time.Second
 
-// upgrade lets another program take over the view: after a trial, in which the program looks at this worker's state and
-// policy and changes nothing. If the trial fails this worker goes on; if the program fails after all, when it is to
-// serve, the keeper goes back to the one before.
+// upgrade lets another program take over the view. The keeper starts it beside this worker; when it has read the state
+// and waits for its turn, this worker ends. If it cannot, this worker goes on. If it fails after all, when it is to serve,
+// the keeper goes back to the program before.
 func (w *worker) upgrade(ctx context.Context, binary string) error {
 	if w.orphaned.Load() {
 		return errors.New("the keeper is gone, so nobody would start a successor; this worker goes on")
 	}
+	try := w.keeper.Try
+	if w.flags.underSystemd() {
+		try = func(binary string) error { return w.trial(ctx, binary) }
+	}
+	if err := try(binary); err != nil {
+		return fmt.Errorf("%s could not take over: %w; this worker goes on", binary, err)
+	}
+	w.makeRoom(binary)
+	return nil
+}
+
+// trial runs a program to find out whether it could take over. systemd has no successor started beside the worker.
+func (w *worker) trial(ctx context.Context, binary string) error {
 	ctx, cancel := context.WithTimeout(ctx, trialTimeout)
 	defer cancel()
 	trial := exec.CommandContext(ctx, binary, append([]string{"trial"}, w.flags.args(w.mountpoint)...)...)
 	trial.ExtraFiles = []*os.File{w.session.State()}
 	out, err := trial.CombinedOutput()
-	if err == nil && string(out) != trialPassed {
-		err = errors.New("it is no imgward")
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s (%w)", strings.TrimSpace(string(out)), err)
+	case string(out) != trialPassed:
+		return errors.New("it is no imgward")
 	}
-	if err != nil {
-		return fmt.Errorf("%s could not take over: %s (%w); this worker goes on", binary, strings.TrimSpace(string(out)), err)
-	}
-	w.makeRoom(binary)
 	return nil
 }
 
@@ -63,19 +75,27 @@ func newTrial() *cobra.Command {
 		Hidden: true,
 		Args:   exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, _, err := f.viewOptions(args[0]); err != nil {
-				return err
-			}
-			region, err := state.Open(os.NewFile(trialFd, "state"))
-			if err != nil {
+			if err := f.couldServe(args[0], os.NewFile(trialFd, "state")); err != nil {
 				return err
 			}
 			fmt.Fprint(cmd.OutOrStdout(), trialPassed)
-			return region.Close()
+			return nil
 		},
 	}
 	f.define(c)
 	return c
+}
+
+// couldServe says why this program could not take over a view with this state; it changes nothing.
+func (f *mountFlags) couldServe(mountpoint string, memory *os.File) error {
+	if _, _, err := f.viewOptions(mountpoint); err != nil {
+		return err
+	}
+	region, err := state.Open(memory)
+	if err != nil {
+		return err
+	}
+	return region.Close()
 }
 
 // trialFd is where the state memory is passed to a trial.
@@ -90,8 +110,8 @@ func newUpgrade() *cobra.Command {
 		Use:   "upgrade [--binary FILE] [DIR]",
 		Short: "Let a new program take over a view, or all of them",
 		Long: `Let the installed imgward, or FILE, take over the view on DIR (default: all
-views) from the one that serves. The new program is tried first; if it could
-not take over, the present one goes on and says why. VMs notice a pause of
+views) from the one that serves. The new program is started and ready before
+the present one lets go; if it could not take over, that goes on and says why. VMs notice a pause of
 some milliseconds in what is not plain reading and writing.
 ` + exitHelp,
 		Args: usage(cobra.MaximumNArgs(1)),

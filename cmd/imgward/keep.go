@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -49,6 +50,7 @@ func runKeeper(f *mountFlags, mountpoint string, starter *os.File, adopt int) er
 	if err != nil {
 		return err
 	}
+	viewfs.RaiseFileLimit(log)
 	binary, err := os.Executable()
 	if err != nil {
 		return err
@@ -59,6 +61,8 @@ func runKeeper(f *mountFlags, mountpoint string, starter *os.File, adopt int) er
 		Args:   append([]string{"worker"}, f.args(mountpoint)...),
 		Socket: filepath.Join(control.Dir(mountpoint), "notify.sock"),
 		Adopt:  adopt,
+
+		NoStandby: slices.Contains(f.options, noStandby),
 		Ready: func() {
 			if starter == nil {
 				fmt.Fprintf(os.Stderr, "imgward: %s is protected\n", mountpoint)

@@ -33,7 +33,8 @@ func newMount() *cobra.Command {
 in the background. With --backing, DIR shows another directory instead.
 
 OPTIONS are separated by commas: nopassthrough (do not let the kernel pass
-reads and writes through), policy=FILE, metrics=127.0.0.1:PORT (Prometheus
+reads and writes through), nostandby (do not keep a second process ready to
+take over: saves some MiB, costs some milliseconds), policy=FILE, metrics=127.0.0.1:PORT (Prometheus
 metrics for local scrapers), and mount(8)'s own (ro, nosuid, …); by default
 the view has the mount flags of what it shows.
 ` + exitHelp,
@@ -72,6 +73,7 @@ func (f *mountFlags) viewOptions(mountpoint string) (o viewfs.Options, policy st
 		case name == "":
 		case name == "nopassthrough":
 			o.Passthrough = false
+		case name == noStandby: // the keeper's
 		case name == "policy":
 			policy = value
 		case name == "metrics":
@@ -162,6 +164,9 @@ func (f *mountFlags) daemonise(mountpoint string) error {
 	_ = cmd.Wait()
 	return errQuiet // the daemon has said why
 }
+
+// noStandby is the mount option that has the keeper do without a standby.
+const noStandby = "nostandby"
 
 // readyWord is what the keeper writes to its starter once the view serves.
 const readyWord = "ready\n"

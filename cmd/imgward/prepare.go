@@ -56,7 +56,7 @@ func (f *mountFlags) prepare(dir string) error {
 	if err := enterHost(); err != nil {
 		return err
 	}
-	client, err := keeper.Connect()
+	client, err := keeper.Connect(true)
 	if err != nil {
 		return fmt.Errorf("%w (NotifyAccess=exec)", err)
 	}

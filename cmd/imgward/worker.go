@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -59,14 +60,19 @@ const keptControl = "control"
 
 func runWorker(f *mountFlags, mountpoint string) error {
 	debug.SetGCPercent(gcPercent)
-	kept, err := keeper.Kept()
-	if err != nil {
-		return err
-	}
-	client, err := keeper.Connect()
+	client, err := keeper.Connect(f.underSystemd())
 	if err != nil {
 		return fmt.Errorf("%w (use imgward mount)", err)
 	}
+	legacy, err := keeper.Inherit(func(state *os.File) error { return f.couldServe(mountpoint, state) })
+	if errors.Is(err, io.EOF) {
+		return nil // a standby that was not needed
+	}
+	if err != nil {
+		return err
+	}
+	kept := legacy.Kept
+	client.Inherited(kept)
 	log, logFile, err := openLog(f.logFile, f.foreground)
 	if err != nil {
 		return err
@@ -92,9 +98,9 @@ func runWorker(f *mountFlags, mountpoint string) error {
 		detach(log, logFile)
 	}
 	ended := make(chan struct{})
-	w.announce(kept)
+	w.announce(legacy)
 	go func() {
-		w.session.Serve(diedAt())
+		w.session.Serve(legacy.Died)
 		close(ended)
 	}()
 	select {
@@ -106,23 +112,15 @@ func runWorker(f *mountFlags, mountpoint string) error {
 }
 
 // announce puts a take-over into the event stream.
-func (w *worker) announce(kept map[string]int) {
-	if _, ok := kept[keptControl]; !ok {
+func (w *worker) announce(legacy *keeper.Legacy) {
+	if _, ok := legacy.Kept[keptControl]; !ok {
 		return
 	}
 	var pause time.Duration
-	if died := diedAt(); !died.IsZero() {
-		pause = time.Since(died)
+	if !legacy.Died.IsZero() {
+		pause = time.Since(legacy.Died)
 	}
 	w.guard.TakenOver(w.session.FS.Stats().Generation+1, pause)
-}
-
-func diedAt() time.Time {
-	ns, err := strconv.ParseInt(os.Getenv(keeper.DiedEnv), 10, 64)
-	if err != nil {
-		return time.Time{}
-	}
-	return time.Unix(0, ns)
 }
 
 // listen makes the control socket, or takes over the predecessor's.
@@ -202,6 +200,9 @@ func (w *worker) warnings() []string {
 	var list []string
 	if w.orphaned.Load() {
 		list = append(list, "the keeper is gone: the view would not survive the death of its daemon")
+	}
+	if w.keeper.Behind() {
+		list = append(list, "the keeper does not answer: the view might not survive the death of its daemon")
 	}
 	return append(list, w.evidenceWarnings()...)
 }

@@ -1,0 +1,142 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// child is a process of the keeper's: the worker, or one that waits to be.
+type child struct {
+	pid   int
+	pidfd int
+	end   int // our end of the socket pair to it; -1: it has none
+	cmd   *exec.Cmd
+	after string // what the keeper called its program
+}
+
+// memoryEnv has a worker give memory back although it is locked (see viewfs: lockMemory).
+const memoryEnv = "GODEBUG=harddecommit=1"
+
+// spawn starts a process that waits for its orders at the other end of a socket pair.
+func (k *Keeper) spawn(program string) (*child, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "orders")
+	defer theirs.Close()
+	c, err := k.exec(program, []*os.File{theirs}, ordersEnv+"="+strconv.Itoa(firstFd))
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, err
+	}
+	c.end = pair[0]
+	return c, nil
+}
+
+// spawnPlain starts a worker as systemd does.
+func (k *Keeper) spawnPlain(program string) (*child, error) {
+	files := make([]*os.File, 0, len(k.names))
+	for _, name := range k.names {
+		files = append(files, k.files[name])
+	}
+	return k.exec(program, files, "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+strings.Join(k.names, ":"))
+}
+
+func (k *Keeper) exec(program string, files []*os.File, env ...string) (*child, error) {
+	c := &child{pidfd: -1, end: -1, after: program}
+	c.cmd = exec.Command(program, k.Args...)
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	c.cmd.Env = append(withoutOrders(os.Environ()), "NOTIFY_SOCKET="+k.Socket, memoryEnv)
+	c.cmd.Env = append(c.cmd.Env, env...)
+	c.cmd.ExtraFiles = files
+	// A worker is a session of its own: a signal from a terminal is for whoever asked for the view, not for it.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &c.pidfd}
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	c.pid = c.cmd.Process.Pid
+	return c, nil
+}
+
+func withoutOrders(env []string) []string {
+	return slices.DeleteFunc(env, func(s string) bool {
+		return strings.HasPrefix(s, "LISTEN_") || strings.HasPrefix(s, "NOTIFY_SOCKET=") || strings.HasPrefix(s, ordersEnv+"=")
+	})
+}
+
+// adopt is a worker that another keeper started, and that has outlived it.
+func adopt(pid int) (*child, error) {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("watch worker %d: %w", pid, err)
+	}
+	return &child{pid: pid, pidfd: pidfd, end: -1}, nil
+}
+
+var errNotOurs = errors.New("its status is not known: another keeper had started it")
+
+// wait waits for the end of a process, and says how it ended. One that was adopted is nobody's to ask.
+func (c *child) wait() error {
+	var err error
+	if c.cmd != nil {
+		err = c.cmd.Wait()
+	}
+	unix.Close(c.pidfd)
+	if c.end >= 0 {
+		unix.Close(c.end)
+	}
+	return err
+}
+
+func (c *child) adopted() bool { return c.cmd == nil }
+
+// socket is what to poll for word of a process that waits; -1, which poll(2) passes over, if there is none.
+func (c *child) socket() int32 {
+	if c == nil {
+		return -1
+	}
+	return int32(c.end)
+}
+
+// discard ends a process that waits.
+func (k *Keeper) discard(c *child) {
+	if c != nil {
+		_ = c.cmd.Process.Kill()
+		_ = c.wait()
+	}
+}
+
+// handOver gives a waiting process all that the keeper has, and with that the word to serve.
+func (k *Keeper) handOver(c *child, died time.Time) error {
+	first := fmt.Sprintf("%s %d %d", orderServe, len(k.names), nanoseconds(died))
+	if err := order(c.end, first, nil); err != nil {
+		return err
+	}
+	for names := range slices.Chunk(k.names, maxRights) {
+		fds := make([]int, len(names))
+		for i, name := range names {
+			fds[i] = int(k.files[name].Fd())
+		}
+		if err := order(c.end, strings.Join(names, ":"), fds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func nanoseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
