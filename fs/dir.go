@@ -66,9 +66,9 @@ func (fs *FS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 
 // ReleaseDir closes a directory.
 func (fs *FS) ReleaseDir(in *fuse.ReleaseIn) {
-	if h, no := fs.handles.get(in.Fh); no == 0 {
+	if h, no := fs.handles.peek(in.Fh); no == 0 {
 		fs.handles.remove(h)
-		unix.Close(h.fd)
+		h.close()
 	}
 }
 

@@ -27,6 +27,7 @@ type handle struct {
 	kept   bool // the keeper has fd too; guarded by node.mu
 	// closed is when one of its descriptors was closed last, while there were locks; guarded by node.mu.
 	closed time.Time
+	late   late // of a predecessor's handle: fd is yet to be opened
 
 	dir *dirStream // of a directory
 }
@@ -47,6 +48,8 @@ type handleTable struct {
 	records *state.Handles
 	mu      sync.RWMutex
 	byFH    map[uint64]*handle
+	// opening is called with a handle that is about to be used.
+	opening func(*handle)
 	// answers maps the request that opened a handle to it, for requests that the kernel sends again after a take-over.
 	answers map[uint64]*handle
 }
@@ -61,7 +64,17 @@ func classOf(number uint8) guard.Class {
 	return ""
 }
 
+// get finds a handle for use. EBADF: no such handle.
 func (t *handleTable) get(fh uint64) (*handle, syscall.Errno) {
+	h, no := t.peek(fh)
+	if no == 0 && h.late.pending.Load() {
+		t.opening(h)
+	}
+	return h, no
+}
+
+// peek finds a handle whose descriptor is not needed, and may not be there.
+func (t *handleTable) peek(fh uint64) (*handle, syscall.Errno) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if h := t.byFH[fh]; h != nil {
@@ -205,7 +218,7 @@ func (fs *FS) keepDescriptor(h *handle) syscall.Errno {
 // release closes a handle.
 func (fs *FS) release(h *handle) {
 	if fs.detach(h) {
-		unix.Close(h.fd)
+		h.close()
 	}
 }
 

@@ -59,6 +59,8 @@ type nodeTable struct {
 	bySlot  []*node
 
 	shards [shardCount]shard
+	// indexed is closed when the shards have all that a predecessor left: that is found by id already.
+	indexed chan struct{}
 }
 
 const shardCount = 64
@@ -68,7 +70,13 @@ type shard struct {
 	byKey map[guard.ID]*node
 }
 
+// shard is where an inode's node is to be found.
 func (t *nodeTable) shard(k guard.ID) *shard {
+	<-t.indexed
+	return t.shardOf(k)
+}
+
+func (t *nodeTable) shardOf(k guard.ID) *shard {
 	return &t.shards[(k.Ino^k.Ino>>6^k.Dev)%shardCount]
 }
 
@@ -280,6 +288,7 @@ func (t *nodeTable) all() []*node {
 // size is the number of nodes that the kernel knows, the root included.
 func (t *nodeTable) size() int {
 	total := 0
+	<-t.indexed
 	for i := range t.shards {
 		t.shards[i].mu.Lock()
 		total += len(t.shards[i].byKey)

@@ -153,7 +153,7 @@ func (fs *FS) backingFor(n *node, fd int) int32 {
 
 // Release closes a handle. The kernel sends it after the caller's close(2) has returned.
 func (fs *FS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
-	if h, no := fs.handles.get(in.Fh); no == 0 {
+	if h, no := fs.handles.peek(in.Fh); no == 0 {
 		fs.release(h)
 	}
 }

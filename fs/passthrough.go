@@ -63,9 +63,10 @@ func (fs *FS) registerFd(fd int) (id int32, err error) {
 	return id, err
 }
 
+// setBacking notes an id, at its node first: what is above the highest that was noted, and no node's, is nobody's.
 func (fs *FS) setBacking(n *node, id int32) int32 {
-	fs.region.RaiseBackingID(id)
 	fs.nodes.records.SetBacking(n.slot, id)
+	fs.region.RaiseBackingID(id)
 	n.backing = id
 	return id
 }
@@ -77,8 +78,10 @@ func (fs *FS) closed(n *node) {
 	}
 }
 
-// unregister takes back a node's backing id.
+// unregister takes back a node's backing id. It is marked as about to go, by its sign, so that a successor does not
+// answer with an id that is gone, nor forget one that is not.
 func (fs *FS) unregister(n *node) {
+	fs.nodes.records.SetBacking(n.slot, -n.backing)
 	if no := fs.srv.UnregisterBackingFd(n.backing); no != 0 {
 		fs.log.Warn("kernel would not take back a backing id", "id", n.backing, "errno", no)
 	}

@@ -14,11 +14,12 @@ import (
 //
 // A count that is too low does not happen: a lookup is counted before it is answered.
 
-// How long after a take-over, and how often from then on, inherited nodes are held up to the kernel. An answer may have
-// reached the kernel whose caller has not made an inode of it yet; a second is ages for that.
+// How long after a take-over, and how often from then on, inherited nodes are held up to the kernel: ever more seldom. An
+// answer may have reached the kernel whose caller has not made an inode of it yet; a second is ages for that.
 const (
 	reconcileAfter = time.Second
 	reconcileEvery = 30 * time.Second
+	reconcileMax   = 30 * time.Minute
 )
 
 // reconcile runs until every inherited node has been forgotten, or the view ends.
@@ -37,7 +38,7 @@ func (fs *FS) reconcile(ctx context.Context) {
 		for _, n := range inherited {
 			fs.compare(n)
 		}
-		pause = reconcileEvery
+		pause = min(max(reconcileEvery, 2*pause), reconcileMax)
 	}
 }
 

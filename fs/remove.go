@@ -60,6 +60,7 @@ func (fs *FS) keepNameless(n *node) syscall.Errno {
 		return 0
 	}
 	for _, h := range n.open.handles {
+		fs.ensure(h)
 		var st syscall.Stat_t
 		if err := fstat(h.fd, &st); err != nil || st.Nlink > 1 {
 			return 0

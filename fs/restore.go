@@ -76,15 +76,12 @@ const restoreChunk = 512
 func (fs *FS) restoreNodes(m *mounts) {
 	var lim unix.Rlimit
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
-	t := &nodeTable{mounts: m, maxFds: int64(lim.Cur / 4 * 3), dropping: func(n *node) {
+	t := &nodeTable{mounts: m, maxFds: int64(lim.Cur / 4 * 3), indexed: make(chan struct{}), dropping: func(n *node) {
 		if n.backing != 0 {
 			fs.unregister(n)
 		}
 	}}
 	count := int(fs.region.NodesHigh())
-	for i := range t.shards {
-		t.shards[i].byKey = make(map[guard.ID]*node, count/shardCount)
-	}
 	t.bySlot = make([]*node, count)
 	fs.nodes = t
 	var chunk []node
@@ -97,9 +94,20 @@ func (fs *FS) restoreNodes(m *mounts) {
 		n.id, n.key, n.slot, n.mode = rec.ID, guard.ID{Dev: rec.Dev, Ino: rec.Ino}, slot, rec.Mode
 		n.lookups, n.backing, n.inherited = rec.Lookups, rec.Backing, true
 		n.fd.Store(noFd)
-		t.shard(n.key).byKey[n.key] = n
 		t.bySlot[slot] = n
 	})
+	go t.index(t.all())
+}
+
+// index finds nodes by inode; what needs that waits.
+func (t *nodeTable) index(nodes []*node) {
+	for i := range t.shards {
+		t.shards[i].byKey = make(map[guard.ID]*node, len(nodes)/shardCount)
+	}
+	for _, n := range nodes {
+		t.shardOf(n.key).byKey[n.key] = n
+	}
+	close(t.indexed)
 }
 
 // addRoot makes the root of a new view.
@@ -123,7 +131,7 @@ func (fs *FS) addRoot() error {
 }
 
 func (fs *FS) restoreHandles(kept map[string]int) {
-	fs.handles = &handleTable{byFH: map[uint64]*handle{}, answers: map[uint64]*handle{}}
+	fs.handles = &handleTable{byFH: map[uint64]*handle{}, answers: map[uint64]*handle{}, opening: fs.ensure}
 	fs.handles.records = state.NewHandles(fs.region, func(slot uint32, rec *state.Handle) {
 		h := &handle{
 			fh:     rec.FH,
@@ -134,7 +142,7 @@ func (fs *FS) restoreHandles(kept map[string]int) {
 			unique: rec.Unique,
 			opener: guard.Process{PID: int(rec.PID), Start: rec.Start, Class: classOf(rec.Class)},
 			since:  time.Unix(int64(rec.Opened), 0),
-			kept:   rec.Kept,
+			closed: time.Now(), // for all we know
 		}
 		n, no := fs.nodes.get(rec.Node)
 		if no != 0 {
@@ -143,7 +151,15 @@ func (fs *FS) restoreHandles(kept map[string]int) {
 			n.fd.Store(noFd)
 		}
 		h.node = n
-		fs.reopenHandle(h, kept)
+		if h.mode&state.ModeDir != 0 {
+			h.dir = &dirStream{dev: h.node.key.Dev}
+		}
+		// A record may say that the descriptor is kept, of a worker that was killed before it could send it.
+		if h.fd, h.kept = kept[handleName(slot)]; !h.kept {
+			h.fd, h.late.released = noFd, rec.Kept
+			h.late.pending.Store(true)
+		}
+		delete(kept, handleName(slot))
 		fs.handles.byFH[h.fh] = h
 		fs.handles.answers[h.unique] = h
 		if h.mode&state.ModeDir == 0 {
@@ -155,44 +171,12 @@ func (fs *FS) restoreHandles(kept map[string]int) {
 	})
 }
 
-// reopenHandle finds a handle's descriptor again: the keeper's, or one opened anew. A file that is gone leaves the
-// handle without one; its operations fail with EBADF, and nobody else's.
-func (fs *FS) reopenHandle(h *handle, kept map[string]int) {
-	if h.mode&state.ModeDir != 0 {
-		h.dir = &dirStream{dev: h.node.key.Dev}
-	}
-	if fd, ok := kept[handleName(h.slot)]; ok {
-		h.fd = fd
-		delete(kept, handleName(h.slot))
-		return
-	}
-	path, release, no := fs.nodes.acquire(h.node)
-	if no != 0 && h.kept {
-		fs.log.Info("a file that was open is gone: its release was under way", "node", h.node.id)
-		return
-	}
-	if no != 0 {
-		fs.log.Warn("a file that was open is gone", "node", h.node.id, "errno", no)
-		return
-	}
-	defer release()
-	fd, err := fs.reopen(path, h.flags)
-	if h.dir != nil {
-		fd, err = openDir(path)
-	}
-	if err != nil {
-		fs.log.Warn("cannot open a file again", "path", fs.relative(path), "error", err)
-		return
-	}
-	h.fd = fd
-}
-
 func (fs *FS) restoreLocks(kept map[string]int) {
 	var stale []uint32
 	fs.locks = state.NewLocks(fs.region, func(slot uint32, rec *state.Lock) {
 		fd, ok := kept[lockName(slot)]
 		delete(kept, lockName(slot))
-		h, no := fs.handles.get(rec.FH)
+		h, no := fs.handles.peek(rec.FH)
 		if !ok || no != 0 || h.node.id != rec.Node || h.node.open == nil {
 			// The worker died between the record and the descriptor, or the handle and its locks.
 			stale = append(stale, slot)
@@ -291,21 +275,42 @@ func (fs *FS) reclaimBacking(log *slog.Logger) {
 	if !fs.passthrough.Load() {
 		return
 	}
-	for _, n := range fs.nodes.all() {
-		if n.backing != 0 && n.open == nil {
-			fs.srv.UnregisterBackingFd(n.backing) // ENOENT: it had been taken back
-			n.backing = 0
-			fs.nodes.records.SetBacking(n.slot, 0)
-		}
-	}
 	// The kernel gives ids in rising order, so a new one shows which were given out since the last recorded one.
-	probe, no := fs.srv.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fs.region.File().Fd())})
+	probe, no := fs.probeBacking()
 	if no != 0 {
 		log.Info("cannot look for lost backing ids", "errno", no)
 		return
 	}
+	recorded := map[int32]bool{}
+	for _, n := range fs.nodes.all() {
+		if id := n.backing; id < 0 || id > 0 && n.open == nil && fs.backingNeedsFile.Load() {
+			fs.srv.UnregisterBackingFd(max(id, -id)) // ENOENT: it had been taken back
+			n.backing = 0
+			fs.nodes.records.SetBacking(n.slot, 0)
+		} else if id > fs.region.MaxBackingID() {
+			recorded[id] = true
+		}
+	}
 	for id := fs.region.MaxBackingID() + 1; id <= probe; id++ {
-		fs.srv.UnregisterBackingFd(id)
+		if !recorded[id] {
+			fs.srv.UnregisterBackingFd(id)
+		}
 	}
 	fs.region.RaiseBackingID(probe)
+}
+
+// probeBacking registers a file for nothing. An older kernel does not take an O_PATH descriptor (see register).
+func (fs *FS) probeBacking() (int32, syscall.Errno) {
+	mem := int(fs.region.File().Fd())
+	path, err := unix.Open(procPath(mem), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, errno(err)
+	}
+	defer unix.Close(path)
+	id, no := fs.srv.RegisterBackingFd(&fuse.BackingMap{Fd: int32(path)})
+	if no == syscall.EBADF {
+		fs.backingNeedsFile.Store(true)
+		id, no = fs.srv.RegisterBackingFd(&fuse.BackingMap{Fd: int32(mem)})
+	}
+	return id, no
 }

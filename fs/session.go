@@ -152,6 +152,7 @@ func (s *Session) Serve(died time.Time) {
 	if g := s.FS.region.Generation(); g > 1 {
 		s.log.Info("serving again", "generation", g, "pause", pause)
 	}
+	go s.FS.ensureAll()
 	go s.FS.reconcile(s.FS.ctx)
 	s.srv.Serve()
 }
