@@ -36,16 +36,19 @@ func (fs *FS) lockThrough(n *node, h *handle, owner uint64, own *lockOwner) sysc
 		return 0
 	}
 	slot, ok := fs.locks.Add(&state.Lock{Node: n.id, Owner: owner, FH: h.fh, PID: own.pid})
-	if !ok {
-		return syscall.ENOLCK
-	}
-	if err := fs.keeper.Keep(lockName(slot), own.fd); err != nil {
+	if ok {
+		err := fs.keeper.Keep(lockName(slot), own.fd)
+		if err == nil {
+			own.handles[h.fh] = slot
+			return 0
+		}
 		fs.log.Warn("cannot keep a lock for a successor", "error", err)
 		fs.locks.Remove(slot)
-		return syscall.ENOLCK
 	}
-	own.handles[h.fh] = slot
-	return 0
+	if len(own.handles) == 0 {
+		fs.dropOwner(n, owner, own) // it is new, and nothing would end it
+	}
+	return syscall.ENOLCK
 }
 
 // openLock opens the handle's file once more. For reading and writing, because one owner may lock through several
