@@ -112,16 +112,12 @@ func (k *Keeper) try(program string, asked *os.File) {
 		k.answer("another was asked for")
 	}
 	c, err := k.spawn(program)
-	if err == nil {
-		if err = order(c.end, orderTry, []int{int(k.files[stateName].Fd())}); err != nil {
-			k.discard(c)
-		}
-	}
 	if err != nil {
 		fmt.Fprint(asked, err)
 		asked.Close()
 		return
 	}
+	_ = order(c.end, orderTry, []int{int(k.files[stateName].Fd())}) // it may have ended already: that will be heard
 	k.candidate = &candidate{child: c, asked: asked, until: time.Now().Add(tryTimeout)}
 }
 
