@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -48,6 +49,7 @@ func checkPresent(t *testing.T) {
 			}
 			buffers = append(buffers, b)
 		}
+		runtime.KeepAlive(buffers)
 		buffers = nil
 		debug.FreeOSMemory()
 	}
