@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,8 +38,9 @@ type Keeper struct {
 	files map[string]*os.File
 
 	worker    *child
-	standby   *child    // nil until there is one
-	standbyAt time.Time // when to start one, if there is none
+	pid       atomic.Int64 // the worker's
+	standby   *child       // nil until there is one
+	standbyAt time.Time    // when to start one, if there is none
 	candidate *candidate
 
 	ready    bool     // a worker has served
@@ -67,6 +70,7 @@ func (k *Keeper) Run() error {
 	defer unix.Close(k.conn)
 	defer os.Remove(k.Socket)
 	k.files = map[string]*os.File{}
+	defer k.passOn()()
 	if err := k.begin(); err != nil {
 		return errors.Join(ErrNeverReady, err)
 	}
@@ -108,18 +112,50 @@ func (k *Keeper) Run() error {
 				k.report(err, 0)
 			}
 		}
-		k.worker = next
+		k.take(next)
+	}
+}
+
+// take makes a process the worker.
+func (k *Keeper) take(c *child) {
+	k.worker = c
+	k.pid.Store(int64(c.pid))
+}
+
+// passOn has signals that ask for the view's end, or for its policy to be read again, go to the worker: a keeper that
+// ended by them would only be replaced.
+func (k *Keeper) passOn() (stop func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	go func() {
+		for s := range c {
+			if s == unix.SIGINT {
+				s = unix.SIGTERM
+			}
+			if pid := int(k.pid.Load()); pid != 0 {
+				_ = unix.Kill(pid, s.(unix.Signal))
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(c)
+		close(c)
 	}
 }
 
 // begin starts the first worker, or takes in one that runs already.
-func (k *Keeper) begin() (err error) {
-	if k.Adopt == 0 {
-		k.worker, err = k.successor(time.Time{})
+func (k *Keeper) begin() error {
+	first := func() (*child, error) { return k.successor(time.Time{}) }
+	if k.Adopt != 0 {
+		first = func() (*child, error) { return adopt(k.Adopt) }
+	}
+	c, err := first()
+	if err != nil {
 		return err
 	}
-	if k.worker, err = adopt(k.Adopt); err != nil {
-		return err
+	k.take(c)
+	if k.Adopt == 0 {
+		return nil
 	}
 	k.ready = true
 	k.serves()

@@ -18,6 +18,10 @@ type Status struct {
 	Generation  int    `json:"generation"`
 	Takeovers   int    `json:"takeovers"`
 	Refusals    int    `json:"refusals"`
+	Nodes       int    `json:"nodes"`
+	Handles     int    `json:"handles"`
+
+	Warnings []string `json:"warnings"`
 }
 
 // Use is one reason why an image is in use.

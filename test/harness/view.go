@@ -137,6 +137,14 @@ func openFDs(t testing.TB, pid int) int {
 	return n
 }
 
+// Ended waits for the end of a view that the test has unmounted itself; keeper is its keeper.
+func (v *View) Ended(t testing.TB, keeper int) {
+	t.Helper()
+	v.ended = true
+	ended(t, keeper)
+	v.checkLog(t)
+}
+
 // KillAll ends keeper and worker with SIGKILL, so that a dead mount is left.
 func (v *View) KillAll(t testing.TB) {
 	t.Helper()
