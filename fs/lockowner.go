@@ -26,6 +26,7 @@ func (fs *FS) newLockOwner(n *node, h *handle, owner uint64) (*lockOwner, error)
 		n.open.locks = map[uint64]*lockOwner{}
 	}
 	n.open.locks[owner] = own
+	n.lockers.Add(1)
 	return own, nil
 }
 
@@ -63,12 +64,40 @@ func (fs *FS) openLock(h *handle) (int, error) {
 	return fd, nil
 }
 
+// How long a close(2) waits for the node's lock, and how often it looks.
+const (
+	flushPatience = 100 * time.Millisecond
+	flushPause    = time.Millisecond
+)
+
 // unlockOwner drops all locks that an owner has on a handle's file, because one of the handle's descriptors was closed. If
 // it was the last one, locks of other owners go, too, as soon as the RELEASE arrives.
+//
+// It must not wait for whoever asks the guard about this node. The guard looks at every process in /proc, and a process
+// that is in execve(2) cannot be looked at while it closes its descriptors (exec_update_lock, seen on 6.18): it waits for
+// this very answer. So what cannot be done at once is done when the lock is free.
 func (fs *FS) unlockOwner(h *handle, owner uint64) {
 	n := h.node
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	if n.lockers.Load() == 0 {
+		return
+	}
+	for end := time.Now().Add(flushPatience); time.Now().Before(end); time.Sleep(flushPause) {
+		if n.mu.TryLock() {
+			fs.unlockClosed(h, owner)
+			n.mu.Unlock()
+			return
+		}
+	}
+	go func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		fs.unlockClosed(h, owner)
+	}()
+}
+
+// unlockClosed is unlockOwner with the node locked.
+func (fs *FS) unlockClosed(h *handle, owner uint64) {
+	n := h.node
 	if n.open == nil || len(n.open.locks) == 0 {
 		return
 	}
@@ -104,6 +133,7 @@ func (fs *FS) forgetLock(slot uint32) {
 func (fs *FS) dropOwner(n *node, owner uint64, own *lockOwner) {
 	unlockAll(own.fd)
 	delete(n.open.locks, owner)
+	n.lockers.Add(-1)
 	for _, slot := range own.handles {
 		fs.forgetLock(slot)
 	}

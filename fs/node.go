@@ -34,6 +34,8 @@ type node struct {
 	backing int32
 	// writers counts the open handles that may write.
 	writers atomic.Int32
+	// lockers counts the owners of locks.
+	lockers atomic.Int32
 }
 
 const noFd = -1

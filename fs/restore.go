@@ -195,6 +195,7 @@ func (fs *FS) restoreLocks(kept map[string]int) {
 			return
 		}
 		o.locks[rec.Owner] = &lockOwner{fd: fd, pid: rec.PID, handles: map[uint64]uint32{rec.FH: slot}}
+		h.node.lockers.Add(1)
 	})
 	for _, slot := range stale {
 		fs.forgetLock(slot)

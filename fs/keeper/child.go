@@ -34,7 +34,7 @@ func (k *Keeper) spawn(program string) (*child, error) {
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "orders")
 	defer theirs.Close()
-	c, err := k.exec(program, []*os.File{theirs}, ordersEnv+"="+strconv.Itoa(firstFd))
+	c, err := k.exec(program, theirs)
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, err
@@ -43,22 +43,12 @@ func (k *Keeper) spawn(program string) (*child, error) {
 	return c, nil
 }
 
-// spawnPlain starts a worker as systemd does.
-func (k *Keeper) spawnPlain(program string) (*child, error) {
-	files := make([]*os.File, 0, len(k.names))
-	for _, name := range k.names {
-		files = append(files, k.files[name])
-	}
-	return k.exec(program, files, "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+strings.Join(k.names, ":"))
-}
-
-func (k *Keeper) exec(program string, files []*os.File, env ...string) (*child, error) {
+func (k *Keeper) exec(program string, orders *os.File) (*child, error) {
 	c := &child{pidfd: -1, end: -1, after: program}
 	c.cmd = exec.Command(program, k.Args...)
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	c.cmd.Env = append(withoutOrders(os.Environ()), "NOTIFY_SOCKET="+k.Socket, memoryEnv)
-	c.cmd.Env = append(c.cmd.Env, env...)
-	c.cmd.ExtraFiles = files
+	c.cmd.Env = append(withoutOrders(os.Environ()), "NOTIFY_SOCKET="+k.Socket, memoryEnv, ordersEnv+"="+strconv.Itoa(firstFd))
+	c.cmd.ExtraFiles = []*os.File{orders}
 	// A worker is a session of its own: a signal from a terminal is for whoever asked for the view, not for it.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &c.pidfd}
 	if err := c.cmd.Start(); err != nil {

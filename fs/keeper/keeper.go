@@ -28,8 +28,6 @@ type Keeper struct {
 	Ready func()
 	// Adopt is the pid of a worker that serves already and has lost its keeper; 0: start one.
 	Adopt int
-	// Plain starts each worker when it is needed and hands descriptors over as systemd does, with sd_listen_fds(3).
-	Plain bool
 	// NoStandby saves the memory of the standby; a take-over then includes the start of a program.
 	NoStandby bool
 

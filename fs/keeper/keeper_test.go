@@ -168,7 +168,6 @@ func TestTakeOver(t *testing.T) {
 	for name, configure := range map[string]func(*Keeper){
 		"standby":    nil,
 		"no standby": func(k *Keeper) { k.NoStandby = true },
-		"plain":      func(k *Keeper) { k.Plain = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			const count = 300 // more than one message holds

@@ -17,9 +17,6 @@ const (
 // successor is the process that serves next, with all that is kept: the standby, or one started now.
 func (k *Keeper) successor(died time.Time) (*child, error) {
 	program := k.program()
-	if k.Plain {
-		return k.spawnPlain(program)
-	}
 	if c := k.standby; c != nil {
 		k.standby = nil
 		if c.after == program {
@@ -55,7 +52,7 @@ func (k *Keeper) timeout() int {
 }
 
 func (k *Keeper) wantsStandby() bool {
-	return k.standby == nil && k.served && !k.stopping && !k.Plain && !k.NoStandby
+	return k.standby == nil && k.served && !k.stopping && !k.NoStandby
 }
 
 // tend does what is due.
