@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -40,6 +41,7 @@ const starterFd = 3
 // runKeeper keeps a view until it ends. starter is told when it serves; nil in the foreground. adopt is the pid of a
 // worker that serves already, or 0.
 func runKeeper(f *mountFlags, mountpoint string, starter *os.File, adopt int) error {
+	debug.SetGCPercent(gcPercent)
 	lock, err := control.MakeDir(mountpoint)
 	if err != nil {
 		return err

@@ -41,9 +41,10 @@ func TestStoppedKeeper(t *testing.T) {
 	if !c.Behind() {
 		t.Error("a keeper that has not read is not behind")
 	}
+	var buf buffers
 	kept := map[string]bool{}
 	for c.Behind() || len(kept) != 10 {
-		msg, fds, err := receive(conn)
+		msg, fds, err := receive(conn, &buf)
 		if err != nil {
 			continue
 		}

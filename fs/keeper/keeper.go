@@ -32,6 +32,7 @@ type Keeper struct {
 	NoStandby bool
 
 	conn  int
+	buf   buffers
 	names []string // in the order of arrival
 	files map[string]*os.File
 

@@ -30,7 +30,7 @@ func (k *Keeper) listen() error {
 // drain takes in all messages that have arrived.
 func (k *Keeper) drain() {
 	for {
-		msg, fds, err := receive(k.conn)
+		msg, fds, err := receive(k.conn, &k.buf)
 		if err != nil {
 			return
 		}
@@ -38,9 +38,15 @@ func (k *Keeper) drain() {
 	}
 }
 
+// buffers are what messages are read into.
+type buffers struct {
+	text [4096]byte
+	oob  [256]byte
+}
+
 // receive reads one message and the descriptors in it; a message that is not from root is dropped.
-func receive(conn int) (msg string, fds []int, err error) {
-	buf, oob := make([]byte, 4096), make([]byte, 256)
+func receive(conn int, b *buffers) (msg string, fds []int, err error) {
+	buf, oob := b.text[:], b.oob[:]
 	n, oobn, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 	if err != nil {
 		return "", nil, err
