@@ -78,7 +78,7 @@ func (fs *FS) pwrite(h *handle, in *fuse.WriteIn, data []byte, skip int) (int, e
 		n, err = unix.Pwrite(h.fd, data, at)
 	} else {
 		n, err = unix.Pwritev2(h.fd, [][]byte{data}, at, appendFlag(appends))
-		if err == unix.EOPNOTSUPP {
+		if err == unix.EOPNOTSUPP || err == unix.EPERM { // an old kernel; an inode that is append-only (chattr +a)
 			n, err = unix.Pwrite(h.fd, data, at)
 		}
 	}

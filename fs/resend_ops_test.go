@@ -315,10 +315,6 @@ func TestTmpfileLost(t *testing.T) {
 	for name := range w.keeper {
 		w.keeper.Drop(name)
 	}
-	for _, h := range w.handles.byFH {
-		unix.Close(h.fd)
-		unix.Close(int(h.node.fd.Swap(noFd)))
-	}
 	w.next()
 	in.Unique |= resendBit
 	if code := w.Tmpfile(nil, in, &fuse.CreateOut{}); !code.Ok() {

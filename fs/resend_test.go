@@ -66,9 +66,17 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// next puts a successor in the present worker's place.
+// next puts a successor in the present worker's place, whose descriptors are closed by its death.
 func (w *world) next() {
 	w.t.Helper()
+	if w.FS != nil {
+		for _, n := range w.nodes.all() {
+			unix.Close(int(n.fd.Swap(noFd)))
+		}
+		for _, h := range w.handles.all() {
+			h.close()
+		}
+	}
 	tree, err := os.Open(w.dir)
 	if err != nil {
 		w.t.Fatal(err)

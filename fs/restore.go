@@ -105,9 +105,22 @@ func (t *nodeTable) index(nodes []*node) {
 		t.shards[i].byKey = make(map[guard.ID]*node, len(nodes)/shardCount)
 	}
 	for _, n := range nodes {
-		t.shardOf(n.key).byKey[n.key] = n
+		byKey := t.shardOf(n.key).byKey
+		if byKey[n.key] == nil || t.exists(n) {
+			byKey[n.key] = n
+		}
 	}
 	close(t.indexed)
+}
+
+// exists tells which of two nodes with the same inode number is the one that is there: the other's file was removed, and
+// the number given to a new one, before the kernel had forgotten it.
+func (t *nodeTable) exists(n *node) bool {
+	fd, err := t.reach(n)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == nil
 }
 
 // addRoot makes the root of a new view.
