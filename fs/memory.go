@@ -24,14 +24,38 @@ import (
 // called when the state has been mapped, and locks the heap as it is besides. Go gives back what it does not need by
 // mapping it anew, which populates it again.
 func lockMemory(log *slog.Logger) {
-	err := unix.Mlockall(unix.MCL_FUTURE)
+	err := mayLock()
+	if err == nil {
+		err = unix.Mlockall(unix.MCL_FUTURE)
+	}
 	if err == nil {
 		err = lockHeap()
 	}
 	if err != nil {
-		log.Info("memory cannot be locked (CAP_IPC_LOCK); buffers are touched instead", "error", err)
+		log.Info("memory cannot be locked (CAP_IPC_LOCK, LimitMEMLOCK=); buffers are touched instead", "error", err)
 		touchBuffers()
 	}
+}
+
+// mayLock says whether any amount of memory may be locked. MCL_FUTURE is also granted to those who may lock a little, and
+// then it is the heap that cannot grow.
+func mayLock() error {
+	const plenty, mlockOnfault = 1 << 40, 1
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil || lim.Cur >= plenty {
+		return err
+	}
+	more, err := unix.Mmap(-1, 0, int(lim.Cur)+maxRequest, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(more)
+	// Nothing of it is ever touched, so nothing is populated.
+	_, _, no := unix.Syscall(unix.SYS_MLOCK2, uintptr(unsafe.Pointer(&more[0])), uintptr(len(more)), mlockOnfault)
+	if no != 0 {
+		return no
+	}
+	return nil
 }
 
 // lockHeap locks the parts of Go's heap that are mapped already.

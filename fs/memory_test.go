@@ -32,10 +32,15 @@ func TestLockedMemoryIsPresent(t *testing.T) {
 }
 
 func checkPresent(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root may lock memory")
-	}
 	var log strings.Builder
+	if mayLock() != nil { // not root, or not of the host's own user namespace
+		lockMemory(slog.New(slog.NewTextHandler(&log, nil)))
+		runtime.KeepAlive(make([]byte, 64<<20)) // the heap can grow all the same
+		if log.Len() == 0 {
+			t.Error("memory is not locked, and nothing is said of it")
+		}
+		return
+	}
 	lockMemory(slog.New(slog.NewTextHandler(io.MultiWriter(&log, os.Stderr), nil)))
 	if log.Len() > 0 {
 		t.Fatal(log.String())
