@@ -18,7 +18,15 @@ func (q *inquiry) writersBeside() []standing {
 	if !opensForWriting(q.Op) || q.vmmWrites() || !q.look().written {
 		return nil
 	}
-	var found []standing
+	found, _ := inTime(q.ctx, q.g.looks, q.outsideWriters)
+	if len(found) == 0 {
+		found = q.loops()
+	}
+	return found
+}
+
+// outsideWriters looks at all processes for an outsider that may write to the image.
+func (q *inquiry) outsideWriters() (found []standing) {
 	_ = q.procs.Writers(q.ctx, q.isImage, func(p procfs.Process) bool {
 		w := Process{PID: p.PID, Start: p.Start, UID: p.UID, Comm: p.Comm, Exe: p.Exe, Class: classOf(p.Kind)}
 		if w.Class == ClassOutsider && !isImgward(w.Exe) && !w.is(q.caller) {
@@ -26,9 +34,6 @@ func (q *inquiry) writersBeside() []standing {
 		}
 		return len(found) == 0
 	})
-	if len(found) == 0 {
-		found = q.loops()
-	}
 	return found
 }
 

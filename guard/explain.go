@@ -11,6 +11,9 @@ func usedReason(u Use) string {
 		return policyReason(u)
 	}
 	if u.Domain == "" {
+		if u.PID == 0 && u.Evidence == EvidenceProcess {
+			return "the processes of this host cannot be looked at in time (does ps hang, too?), so it may be in use"
+		}
 		if u.PID == 0 {
 			return "libvirt's status files cannot be read in time, so it may be in use"
 		}
