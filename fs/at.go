@@ -123,7 +123,7 @@ func (fs *FS) below(d *doomed) []victim {
 			vs = append(vs, victim{n: n, op: guard.OpRenameDir, path: func() string { return path }})
 		}
 	}
-	return vs
+	return append(vs, fs.ruledBelow(d)...)
 }
 
 // nameBelow finds a name of an image below a directory: the one by which the view knows it, or one by which a domain

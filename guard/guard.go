@@ -210,4 +210,7 @@ type Checker interface {
 	// gives, fresh as for Check. The zero ID stands for every image: it is there while a domain's status file cannot be
 	// read and nothing is known of it from before.
 	InUse(ctx context.Context) map[ID][]Use
+	// Ruled says which files the policy protects whether anybody uses them or not, by path relative to the view and
+	// inode; nil where no rule does. The answers are those of the moment of the call.
+	Ruled(ctx context.Context) func(path string, id ID) bool
 }

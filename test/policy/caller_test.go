@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -21,7 +22,9 @@ import (
 const callerEnv = "IMGWARD_TEST_DO"
 
 func TestMain(m *testing.M) {
-	if op := os.Getenv(callerEnv); op != "" {
+	if op := os.Getenv(callerEnv); op == "hold" {
+		hold(os.Args[1])
+	} else if op != "" {
 		fmt.Print(code(do(op, os.Args[1])))
 		os.Exit(0)
 	}
@@ -54,7 +57,10 @@ func do(op, path string) error {
 			unix.Unlink(away)
 			return err
 		}
-		return unix.Renameat2(unix.AT_FDCWD, away, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+		if err := os.Link(away, path); err != nil {
+			return err
+		}
+		return os.Remove(away)
 	case "rename":
 		if err := os.Rename(path, away); err != nil {
 			return err
@@ -72,6 +78,8 @@ func do(op, path string) error {
 			return err
 		}
 		return os.Rename(dir+".away", dir)
+	case "chattr":
+		return immutable(path)
 	case "chmod":
 		return os.Chmod(path, 0o644)
 	case "link":
@@ -98,6 +106,36 @@ func do(op, path string) error {
 		return os.Truncate(fmt.Sprintf("/proc/self/fd/%d", fd), 4096)
 	}
 	return fmt.Errorf("no such operation: %s", op)
+}
+
+const immutableFlag = 0x10 // FS_IMMUTABLE_FL, <linux/fs.h>
+
+// immutable sets the flag that keeps even root from writing, and takes it off again.
+func immutable(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return err
+	}
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|immutableFlag); err != nil {
+		return err
+	}
+	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags)
+}
+
+// hold opens a file for writing, says how that went, and writes once for each line that it reads.
+func hold(path string) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	fmt.Println(code(err))
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		_, err := f.WriteAt([]byte{0}, 0)
+		fmt.Println(code(err))
+	}
+	os.Exit(0)
 }
 
 func code(err error) string {
@@ -136,7 +174,7 @@ func does(t *testing.T, program string, uid uint32, op, path string) string {
 	if uid != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: uid}
 	}
-	out, err := cmd.CombinedOutput()
+	out, err := cmd.Output() // a VMM is told why on its standard error
 	if err != nil {
 		t.Fatalf("%s %s: %v: %s", program, op, err, out)
 	}

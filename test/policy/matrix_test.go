@@ -34,9 +34,8 @@ var matrix = []struct {
 	{"read chmod link", nil},
 	{"write rdwr append proc-fd", map[string]string{"always": "EBUSY"}},
 	{"truncate o_trunc o_path", map[string]string{"always": "EBUSY"}},
-	// A directory may be renamed away from above images that only the policy protects (docs/policy.md says so).
-	{"rename-dir", nil},
-	{"unlink rename replace", map[string]string{"always": "EBUSY", "keep": "EPERM"}},
+	{"chattr", map[string]string{"always": "EBUSY"}},
+	{"unlink rename replace rename-dir", map[string]string{"always": "EBUSY", "keep": "EPERM"}},
 }
 
 func TestMatrix(t *testing.T) {
