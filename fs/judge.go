@@ -5,6 +5,7 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -94,13 +95,14 @@ func (fs *FS) request(in *fuse.InHeader, v *victim) *guard.Request {
 	if path == nil {
 		path = func() string { return fs.pathOf(n) }
 	}
+	dir := sync.OnceValue(func() string { return filepath.Dir(path()) })
 	return &guard.Request{
 		Op:      v.op,
 		Image:   n.key,
 		TID:     int(in.Pid),
 		UID:     in.Uid,
 		Path:    path,
-		Exists:  func(name string) bool { return fs.exists(filepath.Join(filepath.Dir(path()), name)) },
+		Exists:  func(name string) bool { return fs.exists(filepath.Join(dir(), name)) },
 		Openers: n.openers(),
 		Open:    func() (int, error) { return fs.openBeside(n) },
 		Shown:   fs.shown(n),

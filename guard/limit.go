@@ -22,9 +22,13 @@ type topic struct {
 
 // limiter lets one explanation of each topic through in a while.
 type limiter struct {
-	mu   sync.Mutex
-	told map[topic]*told
+	mu     sync.Mutex
+	told   map[topic]*told
+	sweeps time.Time // when old topics were last forgotten
 }
+
+// sweepEvery bounds what a flood costs: looking at all topics for each of 10,000 refusals a second would take a processor.
+const sweepEvery = 500 * time.Millisecond
 
 type told struct {
 	at         time.Time
@@ -44,7 +48,7 @@ func (l *limiter) admit(t topic, now time.Time) (suppressed uint64, ok bool) {
 		*last = told{at: now}
 		return suppressed, true
 	}
-	if len(l.told) >= maxTold {
+	if len(l.told) >= maxTold && now.Sub(l.sweeps) >= sweepEvery {
 		l.forget(now)
 	}
 	if len(l.told) >= maxTold {
@@ -58,6 +62,7 @@ func (l *limiter) admit(t topic, now time.Time) (suppressed uint64, ok bool) {
 }
 
 func (l *limiter) forget(now time.Time) {
+	l.sweeps = now
 	for t, last := range l.told {
 		if now.Sub(last.at) >= quiet {
 			delete(l.told, t)

@@ -85,7 +85,7 @@ func isPlain(r rune) bool {
 // freeName is the name that the person may have meant: the next number that no file has yet. The accident that this
 // program is about was a 2 in the place of a 3.
 func (x *explanation) freeName() string {
-	const tries = 1000
+	const tries = 200 // a look each, while the caller waits
 	switch x.request.Op {
 	case OpTruncate, OpOpenWrite, OpReplace, OpCopyInto:
 	default:

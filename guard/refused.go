@@ -61,7 +61,7 @@ func (g *Guard) explain(r *Request, v *Verdict, path string) {
 		tell = terminal.TellVMM
 	}
 	x := explanation{request: r, verdict: v, path: path, root: g.config.ViewRoot}
-	if err := tell(g.regime.Load().procs.FS, v.Caller.PID, x.line()); err != nil {
+	if err := tell(g.regime.Load().procs.FS, v.Caller.PID, x.line); err != nil {
 		g.log.Debug("the caller could not be told", "pid", v.Caller.PID, "err", err)
 	}
 }

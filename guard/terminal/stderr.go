@@ -14,7 +14,7 @@ import (
 
 // TellVMM writes a line to the standard error of a VMM that has no terminal: with libvirt a pipe to virtlogd, or the
 // domain's log file. `virsh start` shows the end of that log when QEMU gives up.
-func TellVMM(proc procfs.FS, pid int, line string) error {
+func TellVMM(proc procfs.FS, pid int, line func() string) error {
 	if err := Tell(proc, pid, line); err == nil {
 		return nil
 	}
@@ -30,7 +30,7 @@ func TellVMM(proc procfs.FS, pid int, line string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return write(fd, line+"\n")
+	return write(fd, line()+"\n")
 }
 
 // onFUSE says whether a file of a process lies on a FUSE file system, without asking that file system anything.

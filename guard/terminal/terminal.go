@@ -20,15 +20,16 @@ import (
 // ErrNone means that the process has no terminal, or none that can be reached from here.
 var ErrNone = errors.New("terminal: the process has none")
 
-// Tell writes a line to the controlling terminal of a process. The line must be printable, and comes without its end.
-func Tell(proc procfs.FS, pid int, line string) error {
+// Tell writes a line to the controlling terminal of a process. The line must be printable, and comes without its end. It
+// is asked for only where there is a terminal.
+func Tell(proc procfs.FS, pid int, line func() string) error {
 	fd, err := open(proc, pid)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	// The carriage return is for a terminal that a program has put into raw mode.
-	return write(fd, line+"\r\n")
+	return write(fd, line()+"\r\n")
 }
 
 func write(fd int, text string) error {

@@ -76,7 +76,7 @@ func TestTell(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			master, pid := run(t, script+ready)
-			if err := Tell(proc, pid, "imgward: hello"); err != nil {
+			if err := Tell(proc, pid, text("imgward: hello")); err != nil {
 				t.Fatal(err)
 			}
 			if got := shown(t, master, "hello"); !strings.HasPrefix(got, "imgward: hello\r") {
@@ -93,13 +93,13 @@ func TestTellOtherNamespace(t *testing.T) {
 	}
 	const unshare = `exec unshare -m bash -c '%` + ready + `'`
 	master, pid := run(t, strings.Replace(unshare, "%", "true", 1))
-	if err := Tell(proc, pid, "hello"); err != nil {
+	if err := Tell(proc, pid, text("hello")); err != nil {
 		t.Fatal(err)
 	}
 	shown(t, master, "hello")
 
 	_, pid = run(t, strings.Replace(unshare, "%", "exec </dev/null >/dev/null 2>&1", 1))
-	if err := Tell(proc, pid, "hello"); !errors.Is(err, ErrNone) {
+	if err := Tell(proc, pid, text("hello")); !errors.Is(err, ErrNone) {
 		t.Errorf("the line went to a terminal of the same number: %v", err)
 	}
 }
@@ -109,7 +109,7 @@ func TestTellDoesNotBlock(t *testing.T) {
 	_, pid := run(t, "true"+ready)
 	line := strings.Repeat("x", 1000)
 	for range 1000 {
-		if err := Tell(proc, pid, line); err != nil {
+		if err := Tell(proc, pid, text(line)); err != nil {
 			return
 		}
 	}
@@ -124,13 +124,13 @@ func TestTellNoTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { cmd.Process.Kill(); cmd.Wait() }()
-	if err := Tell(proc, cmd.Process.Pid, "x"); !errors.Is(err, ErrNone) {
+	if err := Tell(proc, cmd.Process.Pid, text("x")); !errors.Is(err, ErrNone) {
 		t.Errorf("a process without a terminal: %v", err)
 	}
 	if name := Name(proc, cmd.Process.Pid); name != "" {
 		t.Errorf("its terminal is %s", name)
 	}
-	if err := Tell(proc, 1<<30, "x"); err == nil {
+	if err := Tell(proc, 1<<30, text("x")); err == nil {
 		t.Error("a process that does not exist was told")
 	}
 }
@@ -161,7 +161,7 @@ func TestTellVMM(t *testing.T) {
 		}
 		pid := vmm(t, w)
 		w.Close()
-		if err := TellVMM(proc, pid, "hello"); err != nil {
+		if err := TellVMM(proc, pid, text("hello")); err != nil {
 			t.Fatal(err)
 		}
 		buf := make([]byte, 100)
@@ -176,7 +176,7 @@ func TestTellVMM(t *testing.T) {
 		}
 		io.WriteString(log, "before\n")
 		pid := vmm(t, log)
-		if err := TellVMM(proc, pid, "hello"); err != nil {
+		if err := TellVMM(proc, pid, text("hello")); err != nil {
 			t.Fatal(err)
 		}
 		if text, _ := os.ReadFile(log.Name()); string(text) != "before\nhello\n" {
@@ -185,8 +185,10 @@ func TestTellVMM(t *testing.T) {
 	})
 	t.Run("nothing", func(t *testing.T) {
 		pid := vmm(t, nil) // /dev/null
-		if err := TellVMM(proc, pid, "hello"); !errors.Is(err, ErrNone) {
+		if err := TellVMM(proc, pid, text("hello")); !errors.Is(err, ErrNone) {
 			t.Error(err)
 		}
 	})
 }
+
+func text(line string) func() string { return func() string { return line } }

@@ -20,7 +20,9 @@ type workload struct {
 	run func(ctx context.Context, p *place, cfg *config) (value float64, bytes int64, err error)
 }
 
-func workloads() []workload { return append(fioWorkloads(), metadataWorkloads()...) }
+func workloads() []workload {
+	return append(append(fioWorkloads(), metadataWorkloads()...), floodWorkloads()...)
+}
 
 // sample is what one run brought.
 type sample struct {

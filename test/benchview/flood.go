@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// floodRate is how many destructive operations a second there are beside the VM's I/O.
+const floodRate = 10000
+
+// floodWorkloads are two of fio's beside a flood of truncations of a disk that a VM uses. The view refuses them, the
+// others do them; to be compared with the same workload without.
+func floodWorkloads() []workload {
+	var list []workload
+	for _, w := range fioWorkloads() {
+		if strings.HasPrefix(w.name, "4k random") && strings.HasSuffix(w.name, "depth 32") {
+			quiet := w.run
+			w.name += ", beside refusals"
+			w.run = func(ctx context.Context, p *place, cfg *config) (float64, int64, error) {
+				return besideFlood(ctx, p, func() (float64, int64, error) { return quiet(ctx, p, cfg) })
+			}
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// besideFlood does work while the flood goes on, and prints what the flood came to.
+func besideFlood(ctx context.Context, p *place, work func() (float64, int64, error)) (float64, int64, error) {
+	image := filepath.Join(p.dir, "flood.img")
+	if err := os.WriteFile(image, make([]byte, 1<<20), 0o644); err != nil {
+		return 0, 0, err
+	}
+	vm := exec.CommandContext(ctx, "qemu-system-x86_64", "-machine", "pc,accel=tcg", "-m", "16", "-S", "-display", "none", "-nodefaults",
+		"-drive", "if=none,id=d,format=raw,file="+image, "-monitor", "stdio")
+	monitor, err := vm.StdinPipe()
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := vm.Start(); err != nil {
+		return 0, 0, err
+	}
+	defer func() {
+		monitor.Close()
+		vm.Process.Kill()
+		vm.Wait()
+	}()
+	if err := opened(ctx, vm.Process.Pid, image); err != nil {
+		return 0, 0, err
+	}
+	stop := make(chan struct{})
+	var f flood
+	var all sync.WaitGroup
+	began := time.Now()
+	for range 2 {
+		all.Go(func() { f.run(image, stop) })
+	}
+	value, bytes, err := work()
+	close(stop)
+	all.Wait()
+	seconds := time.Since(began).Seconds()
+	slog.Info("the flood", "place", p.name, "done_per_s", int(float64(f.done.Load())/seconds), "refused_per_s", int(float64(f.refused.Load())/seconds))
+	if f.failed.Load() > 0 {
+		err = errors.Join(err, fmt.Errorf("%d truncations failed otherwise than by EBUSY", f.failed.Load()))
+	}
+	return value, bytes, err
+}
+
+// opened waits until a process has a file open.
+func opened(ctx context.Context, pid int, path string) error {
+	for ctx.Err() == nil {
+		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, link := range links {
+			if to, _ := os.Readlink(link); to == path {
+				return nil
+			}
+		}
+		if len(links) == 0 {
+			return errors.New("QEMU has ended")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return ctx.Err()
+}
+
+// flood is what one asks for at half the rate, and what becomes of it.
+type flood struct{ done, refused, failed atomic.Int64 }
+
+func (f *flood) run(image string, stop <-chan struct{}) {
+	// A burst each 10 ms: a timer for each would be the bottleneck.
+	const burst = 10 * time.Millisecond
+	each := time.NewTicker(burst)
+	defer each.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-each.C:
+		}
+		for range floodRate / 2 * int(burst) / int(time.Second) {
+			switch err := os.Truncate(image, 1<<20); {
+			case err == nil:
+				f.done.Add(1)
+			case errors.Is(err, unix.EBUSY):
+				f.refused.Add(1)
+			default:
+				f.failed.Add(1)
+			}
+		}
+	}
+}
