@@ -5,9 +5,9 @@ import "time"
 // What happens to domains and exceptions goes into the log and the event stream.
 
 // domainChanged is told of each status file that came, changed in what matters, or went.
-func (g *Guard) domainChanged(d *domain, change string) {
-	g.events.Publish(&Event{Type: EventDomain, Domain: d.Name, UUID: d.UUID, VMM: d.PID, Change: change})
-	g.log.Info("domain "+change, "domain", d.Name, "vmm_pid", d.PID)
+func (g *Guard) domainChanged(d *domain, change, images string) {
+	g.events.Publish(&Event{Type: EventDomain, Domain: d.Name, UUID: d.UUID, VMM: d.PID, Change: change, Reason: images})
+	g.log.Info("domain "+change, "domain", d.Name, "vmm_pid", d.PID, "images", images)
 }
 
 // domainUnreadable is told of a status file or directory that cannot be read, once for each time that it becomes so.

@@ -23,7 +23,7 @@ type domains struct {
 	namesOnly bool
 
 	// What is told of changes once the first reading is through, with sem held.
-	changed    func(d *domain, change string)
+	changed    func(d *domain, change, images string)
 	unreadable func(path string, err error, blind bool)
 
 	// sem, of capacity 1, is held while anything below is used: a mutex that a context can stop waiting for. It is
@@ -45,7 +45,7 @@ type domains struct {
 func newDomains(host Host, proc procfs.FS, index *libvirt.Index, isVMM func(pid int) bool) *domains {
 	return &domains{
 		host: host, proc: proc, isVMM: isVMM, evidence: EvidenceLibvirt,
-		changed: func(*domain, string) {}, unreadable: func(string, error, bool) {}, sem: make(chan struct{}, 1), index: index,
+		changed: func(*domain, string, string) {}, unreadable: func(string, error, bool) {}, sem: make(chan struct{}, 1), index: index,
 		byPath: make(map[string]*domain), byImage: make(map[ID][]*listing), pending: make(map[*listing]struct{}),
 		blind: make(map[string]*domain), byPID: make(map[int]*domain),
 	}

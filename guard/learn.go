@@ -2,6 +2,7 @@ package guard
 
 import (
 	"slices"
+	"strings"
 
 	"imgward/guard/libvirt"
 )
@@ -49,11 +50,11 @@ func (s *domains) report(c libvirt.Change, before, now *domain) {
 	}
 	switch {
 	case before == nil || before.Blind && now != nil:
-		s.changed(now, "started")
+		s.changed(now, "started", "")
 	case now == nil && !before.Blind:
-		s.changed(before, "stopped")
+		s.changed(before, "stopped", "")
 	case now != nil && !now.lists(before):
-		s.changed(now, "changed")
+		s.changed(now, "changed", now.comparedWith(before))
 	}
 }
 
@@ -83,4 +84,20 @@ func (s *domains) unlist(id ID, l *listing) {
 		return
 	}
 	s.byImage[id] = rest
+}
+
+// comparedWith says in words which images a domain has now and had not before, and the other way round.
+func (d *domain) comparedWith(before *domain) string {
+	var words []string
+	for _, c := range []struct {
+		word     string
+		from, to *domain
+	}{{"added", d, before}, {"removed", before, d}} {
+		for _, l := range c.from.listings {
+			if !slices.ContainsFunc(c.to.listings, func(o *listing) bool { return o.image == l.image }) {
+				words = append(words, strings.TrimSpace(l.image.Target+" "+l.image.Path)+" "+c.word)
+			}
+		}
+	}
+	return strings.Join(words, ", ")
 }

@@ -38,7 +38,13 @@ func describeEvent(e *guard.Event) string {
 		}
 		return line
 	case guard.EventDomain:
-		return fmt.Sprintf("domain %s %s (pid %d)", shown(e.Domain), e.Change, e.VMM)
+		line := fmt.Sprintf("domain %s %s (pid %d)", shown(e.Domain), e.Change, e.VMM)
+		if e.Reason != "" {
+			line += ": " + shown(e.Reason)
+		}
+		return line
+	case guard.EventTakeover:
+		return fmt.Sprintf("take-over: worker %d of this view serves, after a pause of %.0f ms", e.Generation, e.Pause*1000)
 	case guard.EventPolicy:
 		return "policy: in force is " + shown(e.Source)
 	case control.EventPolicyRejected:

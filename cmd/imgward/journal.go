@@ -31,13 +31,14 @@ func (h *journalHandler) Handle(_ context.Context, r slog.Record) error {
 	add := func(a slog.Attr) bool {
 		value := a.Value.Resolve().String()
 		fields["IMGWARD_"+fieldName(a.Key)] = value
-		text = append(text, a.Key+"="+value)
+		text = append(text, a.Key+"="+shown(value))
 		return true
 	}
 	for _, a := range h.attrs {
 		add(a)
 	}
 	r.Attrs(add)
+	// Fields hold names as they are; the message is for people, whose terminal must not take them for something else.
 	return journal.Send(strings.Join(text, " "), priority(r.Level), fields)
 }
 

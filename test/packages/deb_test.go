@@ -6,22 +6,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 const nfpm = "github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.41.3" // as in the Makefile
 
-// build makes the Debian package with a version of its own, through the same files as `make packages`.
-func build(t *testing.T, version string) string {
+// build makes a package (deb, rpm) with a version of its own, through the same files as `make packages`.
+func build(t *testing.T, kind, version string) string {
 	t.Helper()
 	top, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	deb := filepath.Join(t.TempDir(), version+".deb")
+	file := filepath.Join(t.TempDir(), version+"."+kind)
 	for _, args := range [][]string{
 		{"dist/packages/stage", "amd64"},
-		{"go", "run", nfpm, "package", "-f", "dist/packages/nfpm.yaml", "-p", "deb", "-t", deb},
+		{"go", "run", nfpm, "package", "-f", "dist/packages/nfpm.yaml", "-p", kind, "-t", file},
 	} {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Dir = top
@@ -33,15 +32,15 @@ func build(t *testing.T, version string) string {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	return deb
+	return file
 }
 
 // An administrator's life with the package: install, protect, edit the policy, upgrade with a VM running, try to remove
 // it too early, remove it, purge it.
 func TestDeb(t *testing.T) {
 	r := newRoot(t)
-	r.give(t, build(t, "1.0.0"), "/1.deb")
-	r.give(t, build(t, "1.0.1"), "/2.deb")
+	r.give(t, build(t, "deb", "1.0.0"), "/1.deb")
+	r.give(t, build(t, "deb", "1.0.1"), "/2.deb")
 	r.run(t, "dpkg -i /1.deb")
 	if got := r.run(t, "imgward version"); !strings.Contains(got, "1.0.0") {
 		t.Fatalf("installed is %s", got)
@@ -56,9 +55,7 @@ func TestDeb(t *testing.T) {
 	r.run(t, "truncate -s 1M "+images+"/vm.img "+images+"/golden.img")
 	r.run(t, "mount -t imgward imgward "+images+" -o nodev")
 
-	vm := r.run(t, `qemu-system-x86_64 -machine pc,accel=tcg -m 32 -S -display none -nodefaults -daemonize -pidfile /run/vm.pid \
-		-drive if=virtio,format=raw,file=`+images+`/vm.img && cat /run/vm.pid`)
-	t.Cleanup(func() { r.try("kill " + vm) })
+	vm := r.startVM(t)
 	refused := func(file string) {
 		t.Helper()
 		if out, err := r.try(": >" + images + "/" + file); err == nil || !strings.Contains(out, "busy") {
@@ -81,15 +78,7 @@ func TestDeb(t *testing.T) {
 		t.Errorf("removed under a running VM: %v %s", err, out)
 	}
 	refused("vm.img")
-	r.run(t, "kill "+vm)
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if _, err := r.try("kill -0 " + vm); err != nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("QEMU does not end")
-		}
-	}
+	r.stopVM(t, vm)
 	r.run(t, "dpkg -r imgward")
 	for _, check := range []string{
 		"! findmnt -t fuse.imgward " + images, "test -f " + images + "/vm.img", "grep golden /etc/imgward/policy.toml",
@@ -104,11 +93,11 @@ func TestDeb(t *testing.T) {
 
 // The same sources give the same package, byte for byte.
 func TestReproducible(t *testing.T) {
-	a, err := os.ReadFile(build(t, "1.0.0"))
+	a, err := os.ReadFile(build(t, "deb", "1.0.0"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile(build(t, "1.0.0"))
+	b, err := os.ReadFile(build(t, "deb", "1.0.0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,3 +1,3 @@
-// Package packages installs, upgrades and removes the Debian package in a root of its own, with a VM running through a
+// Package packages installs, upgrades and removes the packages in a root of its own, with a VM running through a
 // view the while.
 package packages

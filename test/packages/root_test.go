@@ -90,3 +90,25 @@ func (r *root) give(t *testing.T, file, to string) {
 		t.Fatalf("copy %s: %v: %s", file, err, out)
 	}
 }
+
+// startVM starts a VM on an image of the view, and returns its pid.
+func (r *root) startVM(t *testing.T) string {
+	t.Helper()
+	vm := r.run(t, `qemu-system-x86_64 -machine pc,accel=tcg -m 32 -S -display none -nodefaults -daemonize -pidfile /run/vm.pid \
+		-drive if=virtio,format=raw,file=`+images+`/vm.img && cat /run/vm.pid`)
+	t.Cleanup(func() { r.try("kill " + vm) })
+	return vm
+}
+
+func (r *root) stopVM(t *testing.T, vm string) {
+	t.Helper()
+	r.run(t, "kill "+vm)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := r.try("kill -0 " + vm); err != nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("QEMU does not end")
+		}
+	}
+}
