@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"io"
 	"os"
 	"os/exec"
@@ -133,6 +134,9 @@ func resolve(dir string) (string, error) {
 	path, err := filepath.EvalSymlinks(abs)
 	if errors.Is(err, syscall.ENOTCONN) {
 		return "", fmt.Errorf("%s %w (umount -l %s, then try again)", dir, viewfs.ErrStale, dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s: %w", dir, syscall.ENOENT)
 	}
 	return path, err
 }
