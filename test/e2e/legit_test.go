@@ -24,6 +24,9 @@ var legitMatrix = []legit{
 	{"destroy while writing", destroyWriting, true},
 	{"suspend, resume", suspendResume, false},
 	{"managedsave, start", managedSave, true},
+	{"managedsave-remove", managedSaveRemove, false},
+	{"NVRAM and firmware", nvram, false},
+	{"dump", coreDump, false},
 	{"save, restore", saveRestore, false},
 
 	{"hot-plug, unplug raw", func(t *testing.T, h *harness.Host) { hotplug(t, h, "raw") }, false},
@@ -45,6 +48,8 @@ var legitMatrix = []legit{
 	{"blockcommit --active, abort", commitAbort, false},
 	{"blockpull", func(t *testing.T, h *harness.Host) { pull(t, h, "") }, true},
 	{"blockpull --base", func(t *testing.T, h *harness.Host) { pull(t, h, "base.qcow2") }, false},
+	{"blockpull, abort", pullAbort, false},
+	{"blockcommit --shallow, blockcopy --shallow", shallow, false},
 	{"blockcopy --pivot", copyPivot, true},
 	{"blockcopy, abort", copyAbort, false},
 	{"blockcopy --finish --reuse-external", copyReuse, false},
