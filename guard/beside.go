@@ -29,7 +29,7 @@ func (q *inquiry) writersBeside() []standing {
 func (q *inquiry) outsideWriters() (found []standing) {
 	_ = q.procs.Writers(q.ctx, q.isImage, func(p procfs.Process) bool {
 		w := Process{PID: p.PID, Start: p.Start, UID: p.UID, Comm: p.Comm, Exe: p.Exe, Class: classOf(p.Kind)}
-		if w.Class == ClassOutsider && !isImgward(w.Exe) && !w.is(q.caller) {
+		if w.Class == ClassOutsider && !servesView(w.Exe) && !w.is(q.caller) {
 			found = append(found, standing{Opener: Opener{Process: w, Write: true}})
 		}
 		return len(found) == 0
@@ -56,12 +56,15 @@ func (q *inquiry) isImage(o *procfs.OpenFile) bool {
 	return id == q.Image || q.Shown != ID{} && id == q.Shown
 }
 
-// isImgward says whether a process serves a view: what it has open, it has open for others. The name is enough, for
-// nobody is let through because of it who would be refused otherwise.
-func isImgward(exe string) bool {
-	name, _ := strings.CutSuffix(filepath.Base(exe), " (deleted)")
-	return name == "imgward"
+// servesView says whether a process serves a view, or keeps descriptors for one: what it has open, it has open for
+// others. The name is enough, for nobody is let through because of it who would be refused otherwise.
+func servesView(exe string) bool {
+	self, _ := os.Executable() // whatever the binary is called here
+	return exeName(exe) == "imgward" || exeName(exe) == exeName(self)
 }
+
+// exeName is an executable's name, also when an upgrade has replaced the file.
+func exeName(path string) string { return strings.TrimSuffix(filepath.Base(path), " (deleted)") }
 
 // loops are the loop devices over the image that may be written.
 func (q *inquiry) loops() []standing {

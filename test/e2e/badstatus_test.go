@@ -155,3 +155,26 @@ func restore(t *testing.T, path string, good []byte) {
 	}
 	replace(t, path)
 }
+
+// TestStatusFilesGone: somebody removes libvirt's directory under running domains. What a VMM has open stays protected.
+func TestStatusFilesGone(t *testing.T) {
+	if harness.Native() {
+		return
+	}
+	h := harness.New(t)
+	h.Mount(t)
+	base := h.Raw(t, "base.img", 8*MiB)
+	over := h.Overlay(t, "over.qcow2", base, "raw")
+	d := h.Run(t, harness.Spec{Name: "vm", Disks: []harness.Disk{{Target: "vda", File: over, Format: "qcow2"}}})
+	aside := statusDir + ".aside"
+	if err := os.Rename(statusDir, aside); err != nil {
+		t.Fatal(err)
+	}
+	protected(t, over)
+	protected(t, base)
+	if err := os.Rename(aside, statusDir); err != nil {
+		t.Fatal(err)
+	}
+	d.Virsh(t, "destroy").OK(t)
+	harness.Run(t, "rm", over, base).OK(t)
+}
