@@ -1,15 +1,20 @@
 package guard
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"imgward/guard/policy"
 	"imgward/guard/procfs"
 )
+
+// searchFor bounds the search through /proc, during which a VM waits for its disk.
+const searchFor = 3 * time.Second
 
 // writersBeside are the outsiders that may write to the image past every handle that the view knows: they opened it
 // before the view was mounted, or closed the descriptor and kept a shared mapping. It is looked for where a VMM wants to
@@ -18,22 +23,19 @@ func (q *inquiry) writersBeside() []standing {
 	if !opensForWriting(q.Op) || q.vmmWrites() || !q.look().written {
 		return nil
 	}
-	found, _ := inTime(q.ctx, q.g.looks, q.outsideWriters)
-	if len(found) == 0 {
-		found = q.loops()
-	}
-	return found
-}
-
-// outsideWriters looks at all processes for an outsider that may write to the image.
-func (q *inquiry) outsideWriters() (found []standing) {
-	_ = q.procs.Writers(q.ctx, q.isImage, func(p procfs.Process) bool {
+	var found []standing
+	ctx, cancel := context.WithTimeout(q.ctx, searchFor)
+	defer cancel()
+	_ = q.procs.Writers(ctx, q.isImage, servesView, func(p procfs.Process) bool {
 		w := Process{PID: p.PID, Start: p.Start, UID: p.UID, Comm: p.Comm, Exe: p.Exe, Class: classOf(p.Kind)}
-		if w.Class == ClassOutsider && !servesView(w.Exe) && !w.is(q.caller) {
+		if w.Class == ClassOutsider && !w.is(q.caller) {
 			found = append(found, standing{Opener: Opener{Process: w, Write: true}})
 		}
 		return len(found) == 0
 	})
+	if len(found) == 0 {
+		found = q.loops()
+	}
 	return found
 }
 

@@ -23,7 +23,9 @@ func (h *host) overlay(name, base string) string {
 func (h *host) qcow2(name string, pid int, image string) {
 	h.must(os.MkdirAll(h.status, 0o755))
 	text := strings.Replace(string(statusFile(name, pid, image)), "type='raw'", "type='qcow2'", 1)
-	h.must(os.WriteFile(filepath.Join(h.status, name+".xml"), []byte(text), 0o600))
+	path := filepath.Join(h.status, name+".xml")
+	h.must(os.WriteFile(path+".new", []byte(text), 0o600))
+	h.must(os.Rename(path+".new", path))
 }
 
 // libvirt does not list what it did not look at; the header does.

@@ -111,24 +111,17 @@ func (q *inquiry) directUses() []Use {
 	if q.look().alone {
 		return nil
 	}
-	uses, ok := inTime(q.ctx, q.g.looks, q.vmmsWithImage)
-	if !ok {
-		return []Use{{Role: RoleUnknown, Evidence: EvidenceProcess}}
-	}
-	for i := range uses {
-		uses[i] = q.g.named(q.ctx, q.Image, uses[i])
-	}
-	return uses
-}
-
-// vmmsWithImage looks at all processes.
-func (q *inquiry) vmmsWithImage() (uses []Use) {
-	_ = q.procs.VMMFiles(q.ctx, func(o procfs.OpenFile) bool {
-		if fileID(&o) == q.Image && !(o.PID == q.caller.PID && o.Start == q.caller.Start) && !names(uses, o.PID) {
+	var uses []Use
+	backing := func(o *procfs.OpenFile) bool { return fileID(o) == q.Image }
+	_ = q.procs.VMMFiles(q.ctx, backing, func(o procfs.OpenFile) bool {
+		if !(o.PID == q.caller.PID && o.Start == q.caller.Start) && !names(uses, o.PID) {
 			uses = append(uses, directUse(&o))
 		}
 		return true
 	})
+	for i := range uses {
+		uses[i] = q.g.named(q.ctx, q.Image, uses[i])
+	}
 	return uses
 }
 

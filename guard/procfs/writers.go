@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Writers calls yield for every process, VMMs and this one apart, that has a file open for writing or mapped for shared
-// writing, until yield says false. match says whether a file is the one in question, by Dev, Ino, Rdev and Mode.
+// Writers calls yield for every process, VMMs and this one apart, that has a file that match takes open for writing or
+// mapped for shared writing, until yield says false. Processes whose executable skip names are not looked into: a
+// daemon that serves a view has a descriptor for each of a hundred thousand files.
 //
 // A process that ends meanwhile, or that may not be looked into, is left out; the error is about /proc itself.
-func (c *Classifier) Writers(ctx context.Context, match func(*OpenFile) bool, yield func(Process) bool) error {
+func (c *Classifier) Writers(ctx context.Context, match Match, skip func(exe string) bool, yield func(Process) bool) error {
 	pids, err := c.FS.pids()
 	if err != nil {
 		return err
@@ -24,7 +25,8 @@ func (c *Classifier) Writers(ctx context.Context, match func(*OpenFile) bool, yi
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("procfs: look for writers: %w", err)
 		}
-		if pid == os.Getpid() || c.mayBeVMM(pid) || !c.FS.writes(pid, match) {
+		exe := c.FS.exePath(pid)
+		if exe == "" || pid == os.Getpid() || matchesAny(c.VMMs, exe) || skip(exe) || !c.FS.writes(pid, match) {
 			continue
 		}
 		if p, err := c.Classify(pid); err == nil && p.Kind != VMM && !yield(p) {
@@ -35,14 +37,18 @@ func (c *Classifier) Writers(ctx context.Context, match func(*OpenFile) bool, yi
 }
 
 // writes says whether a process has a file open for writing that match takes, or mapped.
-func (f FS) writes(pid int, match func(*OpenFile) bool) bool {
-	p := Process{PID: pid}
-	return f.Holds(p, func(o *OpenFile) bool { return o.Write && match(o) }) || f.maps(pid, match)
+func (f FS) writes(pid int, match Match) bool {
+	found := false
+	f.files(Process{PID: pid}, match, func(o OpenFile) bool {
+		found = o.Write
+		return !found
+	})
+	return found || f.maps(pid, match)
 }
 
 // maps says whether a process has a file mapped for shared writing that match takes. The mapping may be all that is
 // left: its descriptor closed, and with kernel passthrough the view's handle released.
-func (f FS) maps(pid int, match func(*OpenFile) bool) bool {
+func (f FS) maps(pid int, match Match) bool {
 	file, err := os.Open(f.path(pid, "maps"))
 	if err != nil {
 		return false
