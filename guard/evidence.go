@@ -113,7 +113,7 @@ func (q *inquiry) directUses() []Use {
 	}
 	var uses []Use
 	backing := func(o *procfs.OpenFile) bool { return fileID(o) == q.Image }
-	_ = q.procs.VMMFiles(q.ctx, backing, func(o procfs.OpenFile) bool {
+	stuck, _ := q.procs.VMMFiles(q.ctx, backing, func(o procfs.OpenFile) bool {
 		if !(o.PID == q.caller.PID && o.Start == q.caller.Start) && !names(uses, o.PID) {
 			uses = append(uses, directUse(&o))
 		}
@@ -121,6 +121,9 @@ func (q *inquiry) directUses() []Use {
 	})
 	for i := range uses {
 		uses[i] = q.g.named(q.ctx, q.Image, uses[i])
+	}
+	if len(uses) == 0 && len(stuck) > 0 {
+		uses = []Use{{PID: stuck[0], Role: RoleUnknown, Evidence: EvidenceProcess}} // without a path: see usedReason
 	}
 	return uses
 }

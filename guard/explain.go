@@ -11,11 +11,12 @@ func usedReason(u Use) string {
 		return policyReason(u)
 	}
 	if u.Domain == "" {
-		if u.PID == 0 && u.Evidence == EvidenceProcess {
-			return "the processes of this host cannot be looked at in time (does ps hang, too?), so it may be in use"
-		}
 		if u.PID == 0 {
 			return "libvirt's status files cannot be read in time, so it may be in use"
+		}
+		if u.Evidence == EvidenceProcess && u.Path == "" {
+			return fmt.Sprintf("process %d is about to execute a program and cannot be looked at (does ps hang, too?), so it "+
+				"may be a virtual machine that has it open", u.PID)
 		}
 		return fmt.Sprintf("virtual machine process %d has it open", u.PID)
 	}

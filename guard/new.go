@@ -25,7 +25,6 @@ type Guard struct {
 	counters   counters
 	limiter    limiter
 	leases     procfs.Leases
-	looks      looks
 	records    chan Event // on their way to the log
 	audits     chan Event // on their way to the kernel's audit log
 
@@ -41,7 +40,6 @@ var _ Checker = (*Guard)(nil)
 func New(c Config) (*Guard, error) {
 	c = c.withDefaults()
 	g := &Guard{config: c, log: c.Log, records: make(chan Event, logsWaiting), audits: make(chan Event, logsWaiting), kick: make(chan struct{}, 1)}
-	g.looks = make(looks, maxLooks)
 	g.exceptions.save, g.exceptions.changed, g.exceptions.failed = c.SaveExceptions, g.exceptionChanged, g.notStored
 	g.exceptions.restore(c.Exceptions)
 

@@ -14,7 +14,7 @@ func (q *inquiry) now(o Opener) standing {
 		o.Class = ClassOutsider
 		return standing{Opener: o}
 	}
-	p := q.classify(o.PID, o.UID)
+	p := identify(q.procs.Other, o.PID, o.UID)
 	if !p.is(o.Process) {
 		return standing{Opener: o, gone: true}
 	}

@@ -1,6 +1,7 @@
 package procfs
 
 import (
+	"context"
 	"errors"
 	"time"
 )
@@ -36,7 +37,8 @@ type Classifier struct {
 	// TrustedCgroups are globs of control groups ("/system.slice/backup.service"); the groups below one belong to it.
 	TrustedCgroups []string
 
-	seen sightings
+	seen   sightings
+	walker walker
 }
 
 // maxAncestors bounds the walk to the root of the process tree, which may change while it is walked.
@@ -59,6 +61,21 @@ func (c *Classifier) Recent(tid int) (Process, error) {
 // A thread that was looked at a moment ago is only asked what it executes now, which is one system call: exec(2) keeps
 // pid and start time, and a thread id does not come round again within a second.
 func (c *Classifier) Classify(tid int) (Process, error) { return c.classify(tid, 0) }
+
+// Other is Classify for a process that is not the one that asks and waits for the answer: it may be about to execute
+// another program, and then cannot be looked at. ErrGone is the answer for that, too.
+func (c *Classifier) Other(tid int) (Process, error) {
+	p, err := Process{}, ErrGone
+	_, _ = walk(context.Background(), &c.walker, []int{tid}, func(tid int, found func(Process) bool) {
+		if other, err := c.Classify(tid); err == nil {
+			found(other)
+		}
+	}, func(other Process) bool {
+		p, err = other, nil
+		return true
+	})
+	return p, err
+}
 
 // classify is Classify for an ancestor so far above the caller.
 func (c *Classifier) classify(tid, depth int) (Process, error) {
@@ -102,12 +119,28 @@ func (c *Classifier) identify(tid, depth int, stat Stat, exe Exe) (Process, erro
 	switch {
 	case c.FS.matches(exe, c.VMMs):
 		p.Kind = VMM
-	case c.FS.matches(exe, c.Managers), c.hasManagerAbove(status.PPID, depth):
+	case c.FS.matches(exe, c.Managers), c.managerAbove(status.PPID, depth):
 		p.Kind = Manager
 	case c.FS.matches(exe, c.Trusted), c.FS.inCgroup(tid, c.TrustedCgroups):
 		p.Kind = Trusted
 	}
 	return p, nil
+}
+
+// managerAbove is hasManagerAbove, which must not get stuck with an ancestor that is about to execute a program: what
+// cannot be found out makes nobody a manager.
+func (c *Classifier) managerAbove(pid, depth int) bool {
+	if depth > 0 { // it is being looked at for a descendant
+		return c.hasManagerAbove(pid, depth)
+	}
+	above := false
+	_, _ = walk(context.Background(), &c.walker, []int{pid}, func(pid int, found func(bool) bool) {
+		found(c.hasManagerAbove(pid, depth))
+	}, func(is bool) bool {
+		above = is
+		return true
+	})
+	return above
 }
 
 // hasManagerAbove looks for a manager among the ancestors: libvirtd forks qemu-img, hooks and helpers, which act for

@@ -24,31 +24,23 @@ type OpenFile struct {
 type Match func(*OpenFile) bool
 
 // VMMFiles calls yield for every regular file and block device that a VMM process holds open and that match takes, until
-// yield says false. A process that ends meanwhile, or that may not be looked into, is left out; the error is about /proc
-// itself.
+// yield says false. A process that ends meanwhile is left out. stuck are those that could not be looked at: they are
+// about to execute another program, and may be anything. The error is ctx's, or about /proc itself.
 //
 // Files mapped into memory and closed since (mmap) do not show in /proc/PID/fd; no VMM does that with a disk.
-func (c *Classifier) VMMFiles(ctx context.Context, match Match, yield func(OpenFile) bool) error {
+func (c *Classifier) VMMFiles(ctx context.Context, match Match, yield func(OpenFile) bool) (stuck []int, err error) {
 	pids, err := c.FS.pids()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, pid := range pids {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("procfs: look for VMM processes: %w", err)
-		}
+	return walk(ctx, &c.walker, pids, func(pid int, found func(OpenFile) bool) {
 		if !matchesAny(c.VMMs, c.FS.exePath(pid)) {
-			continue
+			return
 		}
-		p, err := c.Classify(pid)
-		if err != nil || p.Kind != VMM {
-			continue
+		if p, err := c.Classify(pid); err == nil && p.Kind == VMM {
+			c.FS.files(p, match, found)
 		}
-		if !c.FS.files(p, match, yield) {
-			return nil
-		}
-	}
-	return nil
+	}, yield)
 }
 
 // Holds says whether the process has a file open that match takes.

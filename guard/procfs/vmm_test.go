@@ -51,7 +51,7 @@ func TestVMMFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	find := func() (found []OpenFile) {
-		err := c.VMMFiles(context.Background(), nil, func(o OpenFile) bool {
+		_, err := c.VMMFiles(context.Background(), nil, func(o OpenFile) bool {
 			if o.Dev == st.Dev && o.Ino == st.Ino {
 				found = append(found, o)
 			}
@@ -82,7 +82,7 @@ func TestVMMFiles(t *testing.T) {
 func TestVMMFilesEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := classifier().VMMFiles(ctx, nil, func(OpenFile) bool { return true }); err == nil {
+	if _, err := classifier().VMMFiles(ctx, nil, func(OpenFile) bool { return true }); err == nil {
 		t.Error("the walk goes on without anybody waiting for it")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"strconv"
 
@@ -15,25 +14,22 @@ import (
 // mapped for shared writing, until yield says false. Processes whose executable skip names are not looked into: a
 // daemon that serves a view has a descriptor for each of a hundred thousand files.
 //
-// A process that ends meanwhile, or that may not be looked into, is left out; the error is about /proc itself.
+// A process that ends meanwhile, or that cannot be looked at, is left out; the error is ctx's, or about /proc itself.
 func (c *Classifier) Writers(ctx context.Context, match Match, skip func(exe string) bool, yield func(Process) bool) error {
 	pids, err := c.FS.pids()
 	if err != nil {
 		return err
 	}
-	for _, pid := range pids {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("procfs: look for writers: %w", err)
-		}
+	_, err = walk(ctx, &c.walker, pids, func(pid int, found func(Process) bool) {
 		exe := c.FS.exePath(pid)
 		if exe == "" || pid == os.Getpid() || matchesAny(c.VMMs, exe) || skip(exe) || !c.FS.writes(pid, match) {
-			continue
+			return
 		}
-		if p, err := c.Classify(pid); err == nil && p.Kind != VMM && !yield(p) {
-			return nil
+		if p, err := c.Classify(pid); err == nil && p.Kind != VMM {
+			found(p)
 		}
-	}
-	return nil
+	}, yield)
+	return err
 }
 
 // writes says whether a process has a file open for writing that match takes, or mapped.

@@ -1,0 +1,65 @@
+package procfs
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+)
+
+// A process that does not answer costs those who ask about all the others one wait, and the next ones none.
+func TestWalkDoesNotGetStuck(t *testing.T) {
+	var w walker
+	hang, pids := make(chan struct{}), []int{1, 2, 3, 4}
+	look := func(pid int, found func(int) bool) {
+		if pid == 2 {
+			<-hang
+		}
+		found(10 * pid)
+	}
+	see := func() (seen, stuck []int) {
+		stuck, err := walk(context.Background(), &w, pids, look, func(n int) bool {
+			seen = append(seen, n)
+			return true
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return seen, stuck
+	}
+	for range 2 {
+		if seen, stuck := see(); !slices.Equal(seen, []int{10, 30, 40}) || !slices.Equal(stuck, []int{2}) {
+			t.Errorf("seen %v, stuck %v", seen, stuck)
+		}
+	}
+	close(hang)
+	for end := time.Now().Add(10 * time.Second); w.isStuck(2); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the process answers, and counts as stuck")
+		}
+	}
+	if seen, stuck := see(); !slices.Equal(seen, []int{10, 20, 30, 40}) || len(stuck) != 0 {
+		t.Errorf("it answers again: seen %v, stuck %v", seen, stuck)
+	}
+}
+
+func TestWalkEndsEarly(t *testing.T) {
+	var w walker
+	n := 0
+	look := func(pid int, found func(int) bool) {
+		for found(pid) {
+		}
+	}
+	_, err := walk(context.Background(), &w, []int{1, 2}, look, func(int) bool {
+		n++
+		return n < 3
+	})
+	if n != 3 || err != nil {
+		t.Errorf("%d results after an end, %v", n, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := walk(ctx, &w, []int{1}, func(int, func(int) bool) { <-make(chan int) }, func(int) bool { return true }); err == nil {
+		t.Error("the walk goes on without anybody waiting for it")
+	}
+}
