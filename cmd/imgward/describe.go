@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -63,6 +64,18 @@ func describeRefusal(e *guard.Event) string {
 		line += fmt.Sprintf(" (and %d more like it)", e.Suppressed)
 	}
 	return line
+}
+
+// describeBriefly is a refusal for a line of 80 letters: what, to which image, by whom, and for which VM.
+func describeBriefly(e *guard.Event) string {
+	line := fmt.Sprintf("%s %s, %s (%d): ", e.Op, shown(path.Base(e.Path)), shown(e.Comm), e.PID)
+	if e.Audit {
+		line = "(let through) " + line
+	}
+	if e.Domain == "" {
+		return line + shown(e.Reason)
+	}
+	return line + strings.TrimSpace(e.Target+" of "+shown(e.Domain))
 }
 
 // describeException is an exception in words: "3: truncate of vm.img until 14:05:00, once, for uid 0 …".

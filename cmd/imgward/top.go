@@ -142,7 +142,7 @@ func (w *watch) follow(ctx context.Context, refusals chan<- string) {
 				return err
 			}
 			select {
-			case refusals <- e.Time.Local().Format(time.TimeOnly) + " " + describeEvent(&e):
+			case refusals <- e.Time.Local().Format(time.TimeOnly) + " " + describeBriefly(&e):
 			case <-ctx.Done():
 			}
 			return ctx.Err()

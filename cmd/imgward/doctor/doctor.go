@@ -47,7 +47,7 @@ func (h *Host) Examine(ctx context.Context) []Finding {
 		name string
 		run  func(context.Context) []Finding
 	}{
-		{"kernel", h.kernel}, {"policy", h.policy}, {"views", h.views}, {"images", h.images}, {"bypass", h.bypasses},
+		{"kernel", h.kernel}, {"policy", h.policy}, {"views", h.views}, {"boot", h.boot}, {"libvirt", h.libvirt}, {"images", h.images}, {"bypass", h.bypasses},
 		{"exports", h.exports}, {"confinement", h.confinement},
 	} {
 		for _, f := range c.run(ctx) {

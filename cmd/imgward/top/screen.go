@@ -43,14 +43,14 @@ func (s *State) Draw(width, height int) []string {
 	if s.Only {
 		events = max(0, height-len(lines)-2)
 	} else {
-		lines = append(lines, s.images(height-len(lines)-events-2)...)
+		lines = append(lines, s.images(height-len(lines)-events-2, width)...)
 	}
 	lines = append(lines, "--- refused "+strings.Repeat("-", max(0, width-12)))
 	lines = append(lines, s.Refusals[max(0, len(s.Refusals)-events):]...)
 	for len(lines) < height-1 {
 		lines = append(lines, "")
 	}
-	lines = append(lines[:max(0, min(len(lines), height-1))], "q quit  p pause  r refusals only  j/k scroll  space now")
+	lines = append(lines[:max(0, min(len(lines), height-1))], "q quit  p pause  r refusals only  j/k scroll  space now   (+: backing files)")
 	for i := range lines {
 		lines[i] = cut(lines[i], width)
 	}
@@ -84,7 +84,7 @@ func (s *State) head() []string {
 	return lines
 }
 
-func (s *State) images(room int) []string {
+func (s *State) images(room, width int) []string {
 	lines := []string{fmt.Sprintf("%-16s %-6s %-7s %-2s %-8s %7s %7s %2s %s", "DOMAIN", "TARGET", "VMM", "RW", "EVIDENCE", "READ/s", "WRITE/s", "+", "IMAGE")}
 	room = max(0, room-1) // a terminal lower than 24 lines loses images first
 	first := max(0, min(s.Scroll, len(s.Images)-room))
@@ -96,8 +96,9 @@ func (s *State) images(room int) []string {
 		if r.Writable {
 			rw = "w"
 		}
-		lines = append(lines, fmt.Sprintf("%-16s %-6s %-7d %-2s %-8s %7s %7s %2d %s",
-			cut(r.Domain, 16), cut(r.Target, 6), r.VMM, rw, cut(r.Evidence, 8), rate(r.Read), rate(r.Write), r.Below, r.Path))
+		line := fmt.Sprintf("%-16s %-6s %-7d %-2s %-8s %7s %7s %2d ",
+			cut(r.Domain, 16), cut(r.Target, 6), r.VMM, rw, cut(r.Evidence, 8), rate(r.Read), rate(r.Write), r.Below)
+		lines = append(lines, line+cutMiddle(r.Path, width-utf8.RuneCountInString(line)))
 	}
 	return lines
 }
@@ -127,4 +128,14 @@ func cut(s string, width int) string {
 		return ""
 	}
 	return string([]rune(s)[:width-1]) + "+"
+}
+
+// cutMiddle shortens a name to width letters and keeps both ends: disks of one VM differ in the last.
+func cutMiddle(s string, width int) string {
+	r := []rune(s)
+	if len(r) <= width || width < 8 {
+		return cut(s, width)
+	}
+	end := width / 2
+	return string(r[:width-end-2]) + ".." + string(r[len(r)-end:])
 }

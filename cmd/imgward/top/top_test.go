@@ -78,3 +78,17 @@ func TestRates(t *testing.T) {
 		t.Error("a rate of no process")
 	}
 }
+
+// Disks of one VM differ at the end of their names.
+func TestCutMiddle(t *testing.T) {
+	for name, want := range map[string]string{
+		"short.img": "short.img", "a-very-long-name-of-an-image-disk1.img": "a-very-..disk1.img",
+	} {
+		if got := cutMiddle(name, 18); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if got := cutMiddle("image.img", 3); got != "im+" {
+		t.Error(got)
+	}
+}
