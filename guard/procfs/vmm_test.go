@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -115,6 +116,40 @@ func TestOpenElsewhere(t *testing.T) {
 	defer self.Close()
 	if !elsewhere() {
 		t.Error("another descriptor of this process is not noticed")
+	}
+}
+
+// The systemd unit leaves the daemon no CAP_LEASE, and images belong to QEMU's user.
+func TestOpenElsewhereWithoutCapability(t *testing.T) {
+	path, f := image(t)
+	var leases Leases
+	if !leases.telling(int(f.Fd()), 1) {
+		t.Skip("leases do not tell on the file system of TMPDIR")
+	}
+	if err := os.Chown(path, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	alone := make(chan bool)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends, and its capabilities with it
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var caps [2]unix.CapUserData
+		if err := unix.Capget(&header, &caps[0]); err != nil {
+			t.Error(err)
+		}
+		caps[0].Effective &^= 1 << unix.CAP_LEASE
+		if err := unix.Capset(&header, &caps[0]); err != nil {
+			t.Error(err)
+		}
+		first := !leases.OpenElsewhere(int(f.Fd()), 1)
+		uid, err := unix.SetfsuidRetUid(0)
+		if uid != 0 || err != nil {
+			t.Errorf("the thread goes on as user %d, %v", uid, err)
+		}
+		alone <- first
+	}()
+	if !<-alone {
+		t.Error("nobody else has another user's file open, and yet")
 	}
 }
 

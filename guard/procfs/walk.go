@@ -9,7 +9,7 @@ import (
 )
 
 // stuckAfter is how long a process may take to be looked at: far longer than a busy machine makes it.
-const stuckAfter = time.Second
+const stuckAfter = 2 * time.Second
 
 // walker looks at processes one after the other, and does not get stuck.
 //
