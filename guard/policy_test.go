@@ -48,7 +48,8 @@ func TestPolicy(t *testing.T) {
 
 		{"running only", "", "defined.img", OpTruncate, "outsider", "yes"},
 		{"defined", strict, "defined.img", OpTruncate, "outsider", "no"},
-		{"defined, manager writes", strict, "defined.img", OpOpenWrite, "manager", "checked"},
+		{"defined, manager writes", strict, "defined.img", OpOpenWrite, "manager", "yes"}, // a snapshot of one that is shut off
+		{"defined, running, manager writes", strict, "running.img", OpOpenWrite, "manager", "checked"},
 		{"defined, manager undefines", strict, "defined.img", OpUnlink, "manager", "yes"},
 		{"defined, VM starts", strict, "defined.img", OpOpenWrite, "vmm", "yes"},
 		{"defined, running", strict, "running.img", OpTruncate, "outsider", "no"},

@@ -63,6 +63,7 @@ func mediaChange(t *testing.T, h *harness.Host) {
 	g := boot(t, h, "vm", harness.Disk{Target: "sda", CDROM: true, File: first})
 	want := g.Agent.Do(t, wire.Request{Op: wire.OpSum, Disk: "sr0", Blocks: blocksPerMiB}).Sum
 	g.Virsh(t, "change-media", "sda", "--eject").OK(t)
+	stillDefined(t, h, first)
 	if err := os.Remove(first); err != nil {
 		t.Errorf("an ejected medium is nobody's: %v", err)
 	}

@@ -53,6 +53,7 @@ func managedSaveRemove(t *testing.T, h *harness.Host) {
 	g.Virsh(t, "managedsave").OK(t)
 	g.Virsh(t, "managedsave-remove").OK(t)
 	harness.Run(t, "qemu-img", "check", "-q", disk).OK(t)
+	stillDefined(t, h, disk)
 	harness.Run(t, "qemu-img", "resize", "-q", disk, "128M").OK(t) // nobody's again
 }
 

@@ -12,6 +12,7 @@ type Host struct {
 	Dir    string // everything of this test; searchable by QEMU's user
 	Images string // Dir/images: where a view goes
 	Out    string // Dir/out: on the same file system, outside of any view
+	Strict bool   // its view has a policy that protects what persistent domains would use, running or not
 
 	beneath string // reaches Images' own directory, also when a view is mounted over it
 	libvirt *Daemon

@@ -173,8 +173,9 @@ func TestForeignWriter(t *testing.T) {
 
 // protect = "defined": a persistent domain that is shut off, by libvirt's definition of it.
 func TestDefined(t *testing.T) {
-	me := program(t, t.TempDir()+"/me")
-	v := mount(t, "protect = \"running\"\n[[rule]]\npaths = [\"defined/**\"]\nprotect = \"defined\"\n")
+	bin := t.TempDir()
+	me, manager := program(t, bin+"/me"), program(t, bin+"/manager")
+	v := mount(t, "manager = [\""+manager+"\"]\nprotect = \"running\"\n[[rule]]\npaths = [\"defined/**\"]\nprotect = \"defined\"\n")
 	definition := "<domain type='kvm'><name>off</name><devices>"
 	for _, dir := range []string{"defined", "running"} {
 		definition += "<disk type='file' device='disk'><source file='" + v.image(t, dir+"/off.img") + "'/><target dev='vda'/></disk>"
@@ -193,6 +194,12 @@ func TestDefined(t *testing.T) {
 			if got := does(t, me, 0, op, image); got != want {
 				t.Errorf("%s of %s: %s, want %s", op, path, got, want)
 			}
+		}
+	}
+	// libvirt works on domains that are shut off.
+	for _, op := range []string{"truncate", "write", "rename"} {
+		if got := does(t, manager, 0, op, v.dir+"/defined/off.img"); got != "ok" {
+			t.Errorf("%s by a manager: %s", op, got)
 		}
 	}
 	for dir, want := range map[string]string{"defined": "EBUSY", "running": "ok"} {
