@@ -96,11 +96,7 @@ func (fs *FS) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn, from, 
 
 // StatFs is statfs(2).
 func (fs *FS) StatFs(_ <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	n, no := fs.nodes.get(in.NodeId)
-	if no != 0 {
-		return fuse.Status(no)
-	}
-	fd, release, no := fs.nodes.acquire(n)
+	_, fd, release, no := fs.nodes.byID(in.NodeId)
 	if no != 0 {
 		return fuse.Status(no)
 	}

@@ -28,11 +28,7 @@ func (fs *FS) at(parent uint64, name string) (place, syscall.Errno) {
 	if !plainName(name) {
 		return place{}, syscall.EINVAL
 	}
-	n, no := fs.nodes.get(parent)
-	if no != 0 {
-		return place{}, no
-	}
-	fd, release, no := fs.nodes.acquire(n)
+	n, fd, release, no := fs.nodes.byID(parent)
 	if no != 0 {
 		return place{}, no
 	}

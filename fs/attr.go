@@ -67,11 +67,7 @@ func (fs *FS) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fus
 // SetAttr is chown, chmod, truncate and utimensat. Only the change of size is the guard's business: libvirt relabels
 // running disks, and an error there fails a VM's start.
 func (fs *FS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
-	n, no := fs.nodes.get(in.NodeId)
-	if no != 0 {
-		return fuse.Status(no)
-	}
-	fd, release, no := fs.nodes.acquire(n)
+	n, fd, release, no := fs.nodes.byID(in.NodeId)
 	if no != 0 {
 		return fuse.Status(no)
 	}

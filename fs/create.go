@@ -159,11 +159,7 @@ func (fs *FS) createOld(cancel <-chan struct{}, p place, in *fuse.CreateIn, out 
 
 // Tmpfile makes a file without a name (O_TMPFILE). Its descriptor goes to the keeper: nothing else finds it again.
 func (fs *FS) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
-	dir, no := fs.nodes.get(in.NodeId)
-	if no != 0 {
-		return fuse.Status(no)
-	}
-	dirfd, release, no := fs.nodes.acquire(dir)
+	dir, dirfd, release, no := fs.nodes.byID(in.NodeId)
 	if no != 0 {
 		return fuse.Status(no)
 	}

@@ -33,11 +33,7 @@ func (fs *FS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 		out.Fh = h.fh
 		return fuse.OK
 	}
-	n, no := fs.nodes.get(in.NodeId)
-	if no != 0 {
-		return fuse.Status(no)
-	}
-	path, release, no := fs.nodes.acquire(n)
+	n, path, release, no := fs.nodes.byID(in.NodeId)
 	if no != 0 {
 		return fuse.Status(no)
 	}

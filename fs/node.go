@@ -223,6 +223,15 @@ func (t *nodeTable) drop(s *shard, n *node) {
 	}
 }
 
+// byID is get and acquire, for an operation on the node that a request names.
+func (t *nodeTable) byID(id uint64) (n *node, fd int, release func(), no syscall.Errno) {
+	if n, no = t.get(id); no != 0 {
+		return nil, -1, nil, no
+	}
+	fd, release, no = t.acquire(n)
+	return n, fd, release, no
+}
+
 // acquire returns an O_PATH descriptor of the node and what to call when done with it. The kernel sends nothing for a
 // node that it has forgotten, so the descriptor stays open for as long as a request is under way. ESTALE: the file is
 // gone, and was not held.

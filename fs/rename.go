@@ -96,11 +96,7 @@ func (d *doomed) ino() uint64 {
 
 // Link gives a file one more name.
 func (fs *FS) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	n, no := fs.nodes.get(in.Oldnodeid)
-	if no != 0 {
-		return fuse.Status(no)
-	}
-	fd, release, no := fs.nodes.acquire(n)
+	_, fd, release, no := fs.nodes.byID(in.Oldnodeid)
 	if no != 0 {
 		return fuse.Status(no)
 	}
@@ -125,11 +121,7 @@ func (fs *FS) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.En
 
 // Readlink reads a symbolic link's target.
 func (fs *FS) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
-	n, no := fs.nodes.get(in.NodeId)
-	if no != 0 {
-		return nil, fuse.Status(no)
-	}
-	fd, release, no := fs.nodes.acquire(n)
+	_, fd, release, no := fs.nodes.byID(in.NodeId)
 	if no != 0 {
 		return nil, fuse.Status(no)
 	}

@@ -14,11 +14,7 @@ import (
 
 // withPath runs f on a path to the request's inode.
 func (fs *FS) withPath(in *fuse.InHeader, f func(path string) error) error {
-	n, no := fs.nodes.get(in.NodeId)
-	if no != 0 {
-		return no
-	}
-	fd, release, no := fs.nodes.acquire(n)
+	_, fd, release, no := fs.nodes.byID(in.NodeId)
 	if no != 0 {
 		return no
 	}
