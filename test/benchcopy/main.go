@@ -67,12 +67,12 @@ func bench(ctx context.Context) error {
 		}
 	}
 	var sum summary
+	defer sum.print() // also of what was measured before an interruption
 	for _, fs := range c.fs {
 		if err := benchOn(ctx, &c, fs, dir, &sum); err != nil {
 			return fmt.Errorf("%s: %w", fs, err)
 		}
 	}
-	sum.print()
 	return nil
 }
 
