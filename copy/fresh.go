@@ -115,7 +115,7 @@ func ours(f *os.File) error {
 // create makes the file, without a name wherever such a file can be given one later.
 func (t *fresh) create() (err error) {
 	if sys.LinksUnnamed(t.dir) {
-		if t.f, err = sys.TempFile(t.dir, t.perm); err == nil || !sys.Unsupported(err) {
+		if t.f, err = sys.TempFile(t.dir, t.path(), t.perm); err == nil || !sys.Unsupported(err) {
 			return err
 		}
 	}

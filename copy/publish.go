@@ -111,7 +111,7 @@ func scratchBeside(path string) *os.File {
 		return nil
 	}
 	defer dir.Close()
-	if f, err := sys.TempFile(dir, 0o600); err == nil {
+	if f, err := sys.TempFile(dir, path, 0o600); err == nil {
 		return f
 	}
 	temp := hiddenName(filepath.Base(path), randomSuffix())

@@ -12,9 +12,10 @@ import (
 )
 
 func main() {
-	// Go's runtime would end the process at a write to a closed pipe on standard output or error: with a copy unfinished,
-	// and its hidden file left behind. Caught, it is an error of that write (EPIPE). Children do not inherit it.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	// Go's runtime would end the process at a write to a closed pipe on standard output or error, or beyond ulimit -f: with
+	// a copy unfinished, and its hidden file left behind where it has one. Caught, they are errors of that write (EPIPE,
+	// EFBIG). Children do not inherit it.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGXFSZ)
 	ctx, stop := withSignals(context.Background())
 	code := run(ctx, os.Args[1:])
 	stop()

@@ -107,7 +107,7 @@ func (s Suspend) newClone(i imgcopy.LiveImage) (*clone, error) {
 	}
 	defer dir.Close()
 	if sys.LinksUnnamed(dir) {
-		f, err := sys.TempFile(dir, 0o600)
+		f, err := sys.TempFile(dir, "the clone of "+i.Path, 0o600)
 		return &clone{f: f, adopt: adopt}, err
 	}
 	c := &clone{path: hidden(near), adopt: adopt}

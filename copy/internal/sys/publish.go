@@ -9,7 +9,8 @@ import (
 )
 
 // TempFile creates a file without a name in directory dir (O_TMPFILE): whatever happens to us, nothing stays behind.
-func TempFile(dir *os.File, perm os.FileMode) (*os.File, error) {
+// Messages call it what it is to be.
+func TempFile(dir *os.File, what string, perm os.FileMode) (*os.File, error) {
 	var fd int
 	err := onFile("create unnamed file in", dir, func(dirfd int) (err error) {
 		fd, err = unix.Openat(dirfd, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, uint32(perm))
@@ -18,7 +19,7 @@ func TempFile(dir *os.File, perm os.FileMode) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), dir.Name()+"/(unnamed)"), nil
+	return os.NewFile(uintptr(fd), what), nil
 }
 
 // LinksUnnamed reports whether an unnamed file in dir can take a name later, for which whatever kills this process leaves
@@ -32,7 +33,7 @@ func LinksUnnamed(dir *os.File) bool {
 			return true
 		}
 	}
-	f, err := TempFile(dir, 0o600)
+	f, err := TempFile(dir, dir.Name(), 0o600)
 	if err != nil {
 		return false
 	}
