@@ -117,6 +117,33 @@ func TestShortReadsAndWrites(t *testing.T) {
 	sameBytes(t, image, src+"/back")
 }
 
+// TestSubmittedWrites: what goes to a FUSE file system by io_submit is as whole, and fails as loudly.
+func TestSubmittedWrites(t *testing.T) {
+	testvol.Root(t)
+	src, dst := dirs(t)
+	var f faults
+	mnt := mountFaulty(t, dst, &f)
+	image := dense(t, src+"/image", submitAfter+8*mib)
+	f.short = true
+	if r := mustCopy(t, image, mnt+"/copy", nil); r.Method != MethodDirect {
+		t.Errorf("copied by %s: nothing was submitted", r.Method)
+	}
+	sameBytes(t, image, dst+"/copy")
+	remove(t, dst+"/copy")
+	f.short = false
+	f.again(nil)
+	mustCopy(t, dense(t, src+"/small", 4*mib), mnt+"/copy", nil)
+	perMiB := f.count("write") / 4
+	remove(t, dst+"/copy")
+	for _, errno := range []syscall.Errno{unix.EIO, unix.ENOSPC} {
+		f.again(failFrom("write", perMiB*(submitAfter/mib+4), errno))
+		if _, err := tryCopy(image, mnt+"/copy", nil); !errors.Is(err, errno) {
+			t.Errorf("error %v, want %v", err, errno)
+		}
+		onlyHolds(t, dst)
+	}
+}
+
 func TestNoSpaceMeanwhile(t *testing.T) {
 	testvol.Root(t)
 	src, dst := dirs(t)
