@@ -52,15 +52,15 @@ func TestTwoWritersHidden(t *testing.T) {
 				h.Mount(t)
 			}
 			if harness.Native() {
-				d.Virsh(t, "start").OK(t)
-				d.Virsh(t, "destroy").OK(t)
-				writer.Stop(t)
-				return
+				d.Start(t) // two writers meet, and nobody says a word
+			} else {
+				d.Virsh(t, "start").Fails(t, c.comm)
 			}
-			d.Virsh(t, "start").Fails(t, c.comm)
 			w.Close()
 			harness.Until(t, "the writer ends", func() bool { return !writer.Alive() })
-			d.Start(t)
+			if !harness.Native() {
+				d.Start(t)
+			}
 			d.Virsh(t, "destroy").OK(t)
 		})
 	}
