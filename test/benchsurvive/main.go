@@ -1,5 +1,5 @@
-// benchsurvive measures the pause that a client sees when a view's worker is killed: from SIGKILL to the first answer of
-// its successor, to a request that the kernel cannot answer itself. Beside it, whether reads in kernel passthrough pause.
+// benchsurvive measures the pause that a client sees when a view's worker is killed or upgraded: the longest that a
+// request waits that the kernel cannot answer itself. Beside it, whether reads in kernel passthrough pause.
 //
 //	make bench-survive            or: go run ./test/benchsurvive -kills 50
 //
@@ -21,21 +21,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// settle is how long a worker serves before it is killed: there is a standby by then.
+const settle = 500 * time.Millisecond
+
+// end is a way for a worker to make room for its successor.
+type end struct {
+	name    string
+	options []string
+	do      func(v *view, pid int) error
+}
+
+var (
+	killed   = end{"kill -9", nil, func(_ *view, pid int) error { return unix.Kill(pid, unix.SIGKILL) }}
+	alone    = end{"kill -9, nostandby", []string{"-o", "nostandby"}, killed.do}
+	upgraded = end{"upgrade", nil, func(v *view, _ int) error { return v.run("upgrade", v.dir) }}
+)
+
 func main() {
-	kills := flag.Int("kills", 30, "kills for each row")
+	count := flag.Int("kills", 30, "take-overs for each row")
 	handles := flag.Int("handles", 1000, "files held open")
 	dir := flag.String("dir", "/var/lib", "where to make the scratch directory")
 	flag.Parse()
-	fmt.Printf("| nodes | open files | pause p50 | p99 | longest | longest read in passthrough |\n| ---: | ---: | ---: | ---: | ---: | ---: |\n")
-	for _, nodes := range []int{10, 1000, 100_000} {
-		if err := row(*dir, nodes, min(*handles, nodes), *kills); err != nil {
+	fmt.Printf("| nodes | open files | end of the worker | pause p50 | p90 | p99 | longest | longest read in passthrough |\n" +
+		"| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |\n")
+	for _, r := range []struct {
+		nodes int
+		end   end
+	}{{10, killed}, {1000, killed}, {100_000, killed}, {1000, alone}, {1000, upgraded}} {
+		if err := row(*dir, r.nodes, min(*handles, r.nodes), *count, r.end); err != nil {
 			log.Fatal(err)
 		}
 	}
 }
 
-// row mounts a view over so many files, has the kernel know them all, holds some open, and kills.
-func row(parent string, nodes, handles, kills int) (err error) {
+// row mounts a view over so many files, has the kernel know them all, holds some open, and ends workers.
+func row(parent string, nodes, handles, count int, e end) (err error) {
 	dir, err := os.MkdirTemp(parent, "imgward-bench-survive-")
 	if err != nil {
 		return err
@@ -47,7 +67,7 @@ func row(parent string, nodes, handles, kills int) (err error) {
 		}
 	}
 	v := view{dir: dir, binary: binary()}
-	if err := v.run("mount", "--log", dir+".log", dir); err != nil {
+	if err := v.run(append([]string{"mount", "--log", dir + ".log", dir}, e.options...)...); err != nil {
 		return err
 	}
 	defer os.Remove(dir + ".log")
@@ -57,7 +77,7 @@ func row(parent string, nodes, handles, kills int) (err error) {
 		return err
 	}
 	defer closeAll(open)
-	pauses, slowest, err := v.kill(open[0], kills)
+	pauses, slowest, err := v.takeOvers(open[0], count, e)
 	if err != nil {
 		return err
 	}
@@ -65,7 +85,8 @@ func row(parent string, nodes, handles, kills int) (err error) {
 	at := func(q float64) time.Duration {
 		return pauses[int(q*float64(len(pauses)-1))].Round(100 * time.Microsecond)
 	}
-	fmt.Printf("| %d | %d | %v | %v | %v | %v |\n", nodes, handles, at(0.5), at(0.99), at(1), slowest.Round(10*time.Microsecond))
+	fmt.Printf("| %d | %d | %s | %v | %v | %v | %v | %v |\n", nodes, handles, e.name,
+		at(0.5), at(0.9), at(0.99), at(1), slowest.Round(10*time.Microsecond))
 	return nil
 }
 
@@ -122,31 +143,51 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// kill kills the worker again and again. The answer waited for is that to a name that does not exist: the kernel keeps
-// no negative answers of ours.
-func (v *view) kill(reader *os.File, kills int) (pauses []time.Duration, slowest time.Duration, err error) {
+// takeOvers ends one worker after the other, and measures the longest that anybody waits for an answer meanwhile: to a
+// name that does not exist, for the kernel keeps no negative answers of ours.
+func (v *view) takeOvers(reader *os.File, count int, e end) (pauses []time.Duration, slowest time.Duration, err error) {
 	stop, done := make(chan struct{}), make(chan time.Duration)
 	go func() { done <- read(reader, stop) }()
 	defer func() {
 		close(stop)
 		slowest = <-done
 	}()
-	for i := range kills {
+	for range count {
+		time.Sleep(settle)
 		pid, err := v.worker()
 		if err != nil {
 			return nil, 0, err
 		}
-		var st unix.Stat_t
-		start := time.Now()
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		over := make(chan struct{})
+		waited := make(chan time.Duration)
+		go func() { waited <- v.ask(over) }()
+		if err := e.do(v, pid); err != nil {
 			return nil, 0, err
 		}
-		if err := unix.Stat(filepath.Join(v.dir, fmt.Sprint("absent", i)), &st); err != unix.ENOENT {
-			return nil, 0, fmt.Errorf("after a kill: %v, want ENOENT", err)
+		if now, err := v.worker(); err != nil || now == pid { // waits for the successor
+			return nil, 0, fmt.Errorf("worker %d serves still (%v)", now, err)
 		}
-		pauses = append(pauses, time.Since(start))
+		close(over)
+		pauses = append(pauses, <-waited)
 	}
 	return pauses, 0, nil
+}
+
+// ask asks one question after the other, and returns the longest that an answer took.
+func (v *view) ask(over chan struct{}) (longest time.Duration) {
+	for i := 0; ; i++ {
+		select {
+		case <-over:
+			return longest
+		default:
+		}
+		var st unix.Stat_t
+		start := time.Now()
+		if err := unix.Stat(filepath.Join(v.dir, fmt.Sprint("absent", i)), &st); err != unix.ENOENT {
+			log.Fatalf("in a take-over: %v, want ENOENT", err)
+		}
+		longest = max(longest, time.Since(start))
+	}
 }
 
 // read reads one byte over and over and returns the longest time that took.
