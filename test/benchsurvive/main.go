@@ -1,4 +1,4 @@
-// benchsurvive measures the pause that a client sees when a view's worker is killed or upgraded: the longest that a
+// benchsurvive measures the pause that a client sees when a view's worker is killed or upgraded: how long a
 // request waits that the kernel cannot answer itself. Beside it, whether reads in kernel passthrough pause.
 //
 //	make bench-survive            or: go run ./test/benchsurvive -kills 50
@@ -28,13 +28,13 @@ const settle = 500 * time.Millisecond
 type end struct {
 	name    string
 	options []string
-	do      func(v *view, pid int) error
+	pause   func(v *view, pid int) (time.Duration, error)
 }
 
 var (
-	killed   = end{"kill -9", nil, func(_ *view, pid int) error { return unix.Kill(pid, unix.SIGKILL) }}
-	alone    = end{"kill -9, nostandby", []string{"-o", "nostandby"}, killed.do}
-	upgraded = end{"upgrade", nil, func(v *view, _ int) error { return v.run("upgrade", v.dir) }}
+	killed   = end{"kill -9", nil, pauseKilled}
+	alone    = end{"kill -9, nostandby", []string{"-o", "nostandby"}, pauseKilled}
+	upgraded = end{"upgrade", nil, pauseUpgraded}
 )
 
 func main() {
@@ -143,8 +143,8 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// takeOvers ends one worker after the other, and measures the longest that anybody waits for an answer meanwhile: to a
-// name that does not exist, for the kernel keeps no negative answers of ours.
+// takeOvers ends one worker after the other, and measures how long an answer takes meanwhile: to a name that does not
+// exist, for the kernel keeps no negative answers of ours.
 func (v *view) takeOvers(reader *os.File, count int, e end) (pauses []time.Duration, slowest time.Duration, err error) {
 	stop, done := make(chan struct{}), make(chan time.Duration)
 	go func() { done <- read(reader, stop) }()
@@ -158,35 +158,49 @@ func (v *view) takeOvers(reader *os.File, count int, e end) (pauses []time.Durat
 		if err != nil {
 			return nil, 0, err
 		}
-		over := make(chan struct{})
-		waited := make(chan time.Duration)
-		go func() { waited <- v.ask(over) }()
-		if err := e.do(v, pid); err != nil {
+		pause, err := e.pause(v, pid)
+		if err != nil {
 			return nil, 0, err
 		}
 		if now, err := v.worker(); err != nil || now == pid { // waits for the successor
 			return nil, 0, fmt.Errorf("worker %d serves still (%v)", now, err)
 		}
-		close(over)
-		pauses = append(pauses, <-waited)
+		pauses = append(pauses, pause)
 	}
 	return pauses, 0, nil
 }
 
-// ask asks one question after the other, and returns the longest that an answer took.
-func (v *view) ask(over chan struct{}) (longest time.Duration) {
-	for i := 0; ; i++ {
+// pauseKilled is how long the first answer after a kill takes.
+func pauseKilled(v *view, pid int) (time.Duration, error) {
+	start := time.Now()
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		return 0, err
+	}
+	v.question("after a kill")
+	return time.Since(start), nil
+}
+
+// pauseUpgraded is the longest that an answer takes during an upgrade.
+func pauseUpgraded(v *view, _ int) (longest time.Duration, err error) {
+	over := make(chan error)
+	go func() { over <- v.run("upgrade", v.dir) }()
+	for {
 		select {
-		case <-over:
-			return longest
+		case err := <-over:
+			return longest, err
 		default:
 		}
-		var st unix.Stat_t
 		start := time.Now()
-		if err := unix.Stat(filepath.Join(v.dir, fmt.Sprint("absent", i)), &st); err != unix.ENOENT {
-			log.Fatalf("in a take-over: %v, want ENOENT", err)
-		}
+		v.question("in an upgrade")
 		longest = max(longest, time.Since(start))
+	}
+}
+
+// question asks for a name that does not exist.
+func (v *view) question(when string) {
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(v.dir, "absent"), &st); err != unix.ENOENT {
+		log.Fatalf("%s: %v, want ENOENT", when, err)
 	}
 }
 
