@@ -2,6 +2,7 @@ package viewfs
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -24,18 +25,32 @@ import (
 // called when the state has been mapped, and locks the heap as it is besides. Go gives back what it does not need by
 // mapping it anew, which populates it again.
 func lockMemory(log *slog.Logger) {
-	err := mayLock()
-	if err == nil {
-		err = unix.Mlockall(unix.MCL_FUTURE)
-	}
-	if err == nil {
-		err = lockHeap()
-	}
-	if err != nil {
+	if err := lockAll(); err != nil {
 		log.Info("memory cannot be locked (CAP_IPC_LOCK, LimitMEMLOCK=); buffers are touched instead", "error", err)
 		touchBuffers()
 	}
 }
+
+func lockAll() error {
+	if err := mayLock(); err != nil {
+		return err
+	}
+	if err := unix.Mlockall(unix.MCL_FUTURE); err != nil {
+		return err
+	}
+	err := lockHeap()
+	for range lockTries {
+		if !errors.Is(err, unix.ENOMEM) {
+			break
+		}
+		err = lockHeap()
+	}
+	return err
+}
+
+// lockTries is how often the heap is locked again: while it is, a part may be given back, which stops the kernel from populating
+// what follows (ENOMEM). To lock what is locked costs next to nothing.
+const lockTries = 4
 
 // mayLock says whether any amount of memory may be locked. MCL_FUTURE is also granted to those who may lock a little, and
 // then it is the heap that cannot grow.
