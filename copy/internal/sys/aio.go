@@ -15,22 +15,23 @@ import (
 // write only until it is on its way. It is for one goroutine at a time.
 type AIO struct{ context uintptr }
 
-// iocb and ioEvent mirror struct iocb and struct io_event of linux/aio_abi.h, little-endian.
+// iocb and ioEvent mirror struct iocb and struct io_event of linux/aio_abi.h; blanks are fields that stay 0.
 type iocb struct {
-	data         uint64
-	key, rwFlags uint32
-	opcode       uint16
-	priority     int16
-	fd           uint32
-	buf, n       uint64
-	offset       int64
-	_            uint64
-	flags, resfd uint32
+	_      uint64 // aio_data
+	_, _   uint32 // aio_key, aio_rw_flags
+	opcode uint16
+	_      int16 // aio_reqprio
+	fd     uint32
+	buf, n uint64
+	offset int64
+	_      uint64
+	_, _   uint32 // aio_flags, aio_resfd
 }
 
 type ioEvent struct {
-	data, obj uint64
-	res, res2 int64
+	_, _ uint64 // data, obj
+	res  int64
+	_    int64 // res2
 }
 
 const cmdPwrite = 1 // IOCB_CMD_PWRITE
