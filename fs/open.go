@@ -50,7 +50,7 @@ func (fs *FS) openNode(cancel <-chan struct{}, n *node, in *fuse.InHeader, flags
 	if no != 0 {
 		return no
 	}
-	return fs.opened(n, fd, flags, v.CheckWrites, in, out)
+	return fs.openedNamed(n, fd, flags, v.CheckWrites, in, out)
 }
 
 // openTruncating truncates and opens. A predecessor that truncated, but did not live to note a handle, has left an intent:
@@ -83,7 +83,19 @@ func (fs *FS) openReading(n *node, in *fuse.InHeader, flags int, out *fuse.OpenO
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return fs.opened(n, fd, flags, false, in, out)
+	return fs.openedNamed(n, fd, flags, false, in, out)
+}
+
+// openedNamed is opened for a file that was found by its name. If it has lost that beside the view, and the kernel does
+// not know yet, what is written would be lost without an error: ESTALE has the kernel look the name up again. A file
+// that is open has a right to be opened again (/proc/PID/fd) when it has no name any more.
+func (fs *FS) openedNamed(n *node, fd, flags int, check bool, in *fuse.InHeader, out *fuse.OpenOut) syscall.Errno {
+	var st syscall.Stat_t
+	if n.open == nil && fstat(fd, &st) == nil && st.Nlink == 0 {
+		unix.Close(fd)
+		return syscall.ESTALE
+	}
+	return fs.opened(n, fd, flags, check, in, out)
 }
 
 // openBacking opens the backing file with the caller's flags.
