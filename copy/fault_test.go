@@ -109,7 +109,8 @@ func exists(path string) bool {
 func TestShortReadsAndWrites(t *testing.T) {
 	testvol.Root(t)
 	src, dst := dirs(t)
-	f := faults{short: true}
+	var f faults
+	f.short.Store(true)
 	to := mountFaulty(t, dst, &f)
 	image := newImage(t, src+"/image", 4, 5*mib+100)
 	mustCopy(t, image, to+"/copy", nil)
@@ -124,13 +125,13 @@ func TestSubmittedWrites(t *testing.T) {
 	var f faults
 	mnt := mountFaulty(t, dst, &f)
 	image := dense(t, src+"/image", submitAfter+8*mib)
-	f.short = true
+	f.short.Store(true)
 	if r := mustCopy(t, image, mnt+"/copy", nil); r.Method != MethodDirect {
 		t.Errorf("copied by %s: nothing was submitted", r.Method)
 	}
 	sameBytes(t, image, dst+"/copy")
 	remove(t, dst+"/copy")
-	f.short = false
+	f.short.Store(false)
 	f.again(nil)
 	mustCopy(t, dense(t, src+"/small", 4*mib), mnt+"/copy", nil)
 	perMiB := f.count("write") / 4

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -21,7 +22,7 @@ type faults struct {
 	mu    sync.Mutex
 	seen  map[string]int
 	fails func(op string, n int) syscall.Errno // 0: this one works
-	short bool                                 // reads and writes do half of what they are asked for
+	short atomic.Bool                          // reads and writes do half of what they are asked for
 	// corrupts says whether the n-th write flips a bit on its way to the medium.
 	corrupts func(n int) bool
 }
@@ -154,7 +155,7 @@ func (f *faultyFile) Read(ctx context.Context, b []byte, off int64) (fuse.ReadRe
 	if _, errno := f.faults.next("read"); errno != 0 {
 		return nil, errno
 	}
-	if f.faults.short && len(b) > 4096 {
+	if f.faults.short.Load() && len(b) > 4096 {
 		b = b[:len(b)/2]
 	}
 	return f.FileHandle.(fs.FileReader).Read(ctx, b, off)
@@ -165,7 +166,7 @@ func (f *faultyFile) Write(ctx context.Context, b []byte, off int64) (uint32, sy
 	if errno != 0 {
 		return 0, errno
 	}
-	if f.faults.short && len(b) > 4096 {
+	if f.faults.short.Load() && len(b) > 4096 {
 		b = b[:len(b)/2]
 	}
 	if f.faults.corrupts != nil && f.faults.corrupts(n) {

@@ -30,6 +30,8 @@ type node struct {
 	// are one step, so that two writers cannot pass each other. Lock order: mu, then a shard, then the handle table.
 	mu   sync.Mutex
 	open *openState // nil while nothing is open
+	// removed is set when a name of it was to be removed through the view; guarded by mu.
+	removed bool
 	// backing is the id under which the kernel has the backing file, 0: none; guarded by mu.
 	backing int32
 	// writers counts the open handles that may write.

@@ -87,11 +87,11 @@ func (fs *FS) openReading(n *node, in *fuse.InHeader, flags int, out *fuse.OpenO
 }
 
 // openedNamed is opened for a file that was found by its name. If it has lost that beside the view, and the kernel does
-// not know yet, what is written would be lost without an error: ESTALE has the kernel look the name up again. A file
-// that is open has a right to be opened again (/proc/PID/fd) when it has no name any more.
+// not know yet, what is written would be lost without an error: ESTALE has the kernel look the name up again. What was
+// removed through the view while it was being opened is opened all the same, and so is a file that is open (/proc/PID/fd).
 func (fs *FS) openedNamed(n *node, fd, flags int, check bool, in *fuse.InHeader, out *fuse.OpenOut) syscall.Errno {
 	var st syscall.Stat_t
-	if n.open == nil && fstat(fd, &st) == nil && st.Nlink == 0 {
+	if n.open == nil && !n.removed && fstat(fd, &st) == nil && st.Nlink == 0 {
 		unix.Close(fd)
 		return syscall.ESTALE
 	}

@@ -54,8 +54,11 @@ func (fs *FS) removeDoomed(cancel <-chan struct{}, in *fuse.InHeader, d *doomed,
 }
 
 // keepNameless gives the keeper the descriptors of a file that is about to lose its last name: a successor could not
-// open it again. The node is locked.
+// open it again. The node is locked, if it is a regular file.
 func (fs *FS) keepNameless(n *node) syscall.Errno {
+	if n.regular() {
+		n.removed = true
+	}
 	if n.open == nil {
 		return 0
 	}
