@@ -41,9 +41,12 @@ func TestRefuseEveryPart(t *testing.T) {
 		disk("file", "disk", file("data.qcow2"), "qcow2", "sdb"),
 		disk("volume", "disk", "pool='images' volume='volume.img'", "raw", "sdc"),
 		disk("file", "cdrom", file("first.iso"), "raw", "sdd"))
-	h.Virsh(t, "create", h.WriteXML(t, "parts.xml", xml)).OK(t)
+	// The medium is changed before the guest begins: a guest that starts resets its SCSI devices, which closes the tray in
+	// the moment between QEMU's opening it and its inserting the other medium.
+	h.Virsh(t, "create", h.WriteXML(t, "parts.xml", xml), "--paused").OK(t)
 	t.Cleanup(func() { h.Virsh(t, "destroy", "vm").OK(t) })
 	h.Virsh(t, "change-media", "vm", "sdd", h.Image("second.iso"), "--update", "--live", "--force").OK(t)
+	h.Virsh(t, "resume", "vm").OK(t)
 	harness.Run(t, "rm", h.Image("first.iso")).OK(t)
 	for _, state := range []string{"running", "paused"} {
 		t.Run(state, func(t *testing.T) {
