@@ -25,6 +25,10 @@ type Config struct {
 	Exceptions []Exception
 	// SaveExceptions is told all exceptions whenever they change. It is called by one goroutine at a time.
 	SaveExceptions func([]Exception) error
+	// History is what a predecessor gave SaveEvent, oldest first.
+	History []Event
+	// SaveEvent is told each event; nil: nobody is. It is called by one goroutine at a time.
+	SaveEvent func(*Event)
 	// ProcRoot is where proc is mounted; empty: /proc.
 	ProcRoot string
 	// Brief is for a command that asks a few questions and ends: it does without inotify, whose end the kernel makes wait

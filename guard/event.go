@@ -20,6 +20,7 @@ const (
 // Event is one entry of the event stream, as `imgward events --json` prints it. Fields that do not apply are left out.
 type Event struct {
 	Type EventType `json:"type"`
+	ID   uint64    `json:"id"` // counts the events of a view, from one worker to the next
 	Time time.Time `json:"time"`
 	Op   Op        `json:"op,omitempty"`
 	Path string    `json:"path,omitempty"` // relative to the view

@@ -1,22 +1,25 @@
 package guard
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
 
-// Bounds on the event stream.
-const (
-	history = 1024 // events that are remembered; some 400 bytes each
-	backlog = 256  // events that a subscriber may lag behind before it loses some
-)
+// History is how many events are remembered; some 400 bytes each.
+const History = 1024
+
+// backlog is how many events a subscriber may lag behind before it loses some.
+const backlog = 256
 
 // Events is the stream of events: a bounded history and any number of subscribers. It may be used concurrently.
 type Events struct {
 	mu   sync.Mutex
 	ring []Event // oldest first from next on, once it is full
 	next int
+	last uint64 // the ID of the newest
 	subs map[*Subscription]struct{}
+	save func(*Event) // nil: nowhere
 }
 
 // Subscription receives events from the moment of Subscribe on.
@@ -29,18 +32,18 @@ type Subscription struct {
 }
 
 // Publish adds an event and hands it to all subscribers. It never blocks: a subscriber that lags too far behind loses
-// events, and can tell by Lost. Time is filled in if it is zero.
+// events, and can tell by Lost. ID is filled in, and Time if it is zero.
 func (s *Events) Publish(e *Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.ring) < history {
-		s.ring = append(s.ring, *e)
-	} else {
-		s.ring[s.next] = *e
-		s.next = (s.next + 1) % history
+	s.last++
+	e.ID = s.last
+	s.remember(e)
+	if s.save != nil {
+		s.save(e)
 	}
 	for sub := range s.subs {
 		select {
@@ -51,19 +54,41 @@ func (s *Events) Publish(e *Event) {
 	}
 }
 
+func (s *Events) remember(e *Event) {
+	if len(s.ring) < History {
+		s.ring = append(s.ring, *e)
+		return
+	}
+	s.ring[s.next] = *e
+	s.next = (s.next + 1) % History
+}
+
+// restore takes over a predecessor's history, oldest first.
+func (s *Events) restore(list []Event) {
+	for i := range list {
+		s.remember(&list[i])
+		s.last = max(s.last, list[i].ID)
+	}
+}
+
 // Recent is the history, oldest first.
 func (s *Events) Recent() []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.recent()
+	return s.recent(0)
 }
 
-func (s *Events) recent() []Event {
-	return append(append(make([]Event, 0, len(s.ring)), s.ring[s.next:]...), s.ring[:s.next]...)
+// recent is the history after an event.
+func (s *Events) recent(after uint64) []Event {
+	list := slices.Concat(s.ring[s.next:], s.ring[:s.next])
+	if after > s.last {
+		return list // that was another view's
+	}
+	return slices.DeleteFunc(list, func(e Event) bool { return e.ID <= after })
 }
 
-// Subscribe returns the history and a subscription that goes on exactly where it ends.
-func (s *Events) Subscribe() ([]Event, *Subscription) {
+// Subscribe returns the history after an event (0: all of it) and a subscription that goes on exactly where it ends.
+func (s *Events) Subscribe(after uint64) ([]Event, *Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := make(chan Event, backlog)
@@ -72,7 +97,7 @@ func (s *Events) Subscribe() ([]Event, *Subscription) {
 		s.subs = make(map[*Subscription]struct{})
 	}
 	s.subs[sub] = struct{}{}
-	return s.recent(), sub
+	return s.recent(after), sub
 }
 
 // Lost is how many events the subscriber was too slow for.

@@ -42,6 +42,8 @@ func New(c Config) (*Guard, error) {
 	g := &Guard{config: c, log: c.Log, records: make(chan Event, logsWaiting), audits: make(chan Event, logsWaiting), kick: make(chan struct{}, 1)}
 	g.exceptions.save, g.exceptions.changed, g.exceptions.failed = c.SaveExceptions, g.exceptionChanged, g.notStored
 	g.exceptions.restore(c.Exceptions)
+	g.events.save = c.SaveEvent
+	g.events.restore(c.History)
 
 	system, session := bySession(c.StatusDirs)
 	proc := procfs.FS{Root: c.ProcRoot, Host: c.HostRoot}

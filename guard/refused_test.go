@@ -69,7 +69,7 @@ func TestRefusedIsPublishedCountedAndLogged(t *testing.T) {
 	vmm, dd := h.run("vmm"), h.run("outsider")
 	h.domain("rhevm", vmm.PID, img)
 	g := h.guard()
-	_, sub := g.Events().Subscribe()
+	_, sub := g.Events().Subscribe(0)
 	defer sub.Close()
 
 	h.refuse(g, h.request(OpUnlink, img, dd))
@@ -90,7 +90,7 @@ func TestRefusedIsPublishedCountedAndLogged(t *testing.T) {
 	want := map[string]any{
 		"type": "refusal", "op": "unlink", "path": "sub/vm.img", "pid": float64(dd.PID), "comm": "outsider",
 		"exe": h.program("outsider"), "uid": float64(0), "class": "outsider", "domain": "rhevm", "uuid": "0-rhevm",
-		"target": "vda", "vmm_pid": float64(vmm.PID), "errno": "EBUSY",
+		"target": "vda", "vmm_pid": float64(vmm.PID), "errno": "EBUSY", "id": float64(1),
 		"reason": "it is vda of running domain rhevm (pid " + itoa(vmm.PID) + ")",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -137,7 +137,7 @@ func TestRefusedDoesNotFlood(t *testing.T) {
 			n++
 		}
 	}
-	if total := len(g.Events().Recent()); n > 1 || total > history {
+	if total := len(g.Events().Recent()); n > 1 || total > History {
 		t.Errorf("%d events of one process, %d in all", n, total)
 	}
 	c := g.Counters()
@@ -229,11 +229,11 @@ func FuzzPrintable(f *testing.F) {
 
 func TestEvents(t *testing.T) {
 	var s Events
-	for i := range history + 10 {
+	for i := range History + 10 {
 		s.Publish(&Event{Type: EventRefusal, PID: i})
 	}
-	recent, sub := s.Subscribe()
-	if len(recent) != history || recent[0].PID != 10 || recent[history-1].PID != history+9 {
+	recent, sub := s.Subscribe(0)
+	if len(recent) != History || recent[0].PID != 10 || recent[History-1].PID != History+9 {
 		t.Errorf("the history has %d events from %d to %d", len(recent), recent[0].PID, recent[len(recent)-1].PID)
 	}
 	for i := range backlog + 5 {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,25 +17,22 @@ func newEvents() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "events [-f] [DIR]",
 		Short: "Show recent refusals and exceptions",
-		Long:  "Show the recent events of a view (a bounded history), and with -f those to come.\n" + exitHelp,
+		Long:  "Show the recent events of a view (a bounded history), and with -f those to come, until it ends.\n" + exitHelp,
 		Args:  usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			views, err := chosenViews(args)
 			if err != nil {
 				return err
 			}
-			query := url.Values{}
+			show := func(line []byte) error { return printEvent(cmd.OutOrStdout(), line, asJSON) }
 			if follow {
-				query.Set("follow", "1")
 				if len(views) > 1 {
 					return usageError{fmt.Errorf("-f follows one view: say which of %v", views)}
 				}
+				return control.Dial(views[0]).Follow(cmd.Context(), show)
 			}
 			for _, v := range views {
-				err := control.Dial(v).Get(cmd.Context(), "events", query, func(line []byte) error {
-					return printEvent(cmd.OutOrStdout(), line, asJSON)
-				})
-				if err != nil {
+				if err := control.Dial(v).Get(cmd.Context(), "events", nil, show); err != nil {
 					return err
 				}
 			}

@@ -15,7 +15,8 @@ import (
 	"imgward/guard"
 )
 
-// newGuard makes the guard with the policy and the exceptions that hold: the predecessor's, after a take-over.
+// newGuard makes the guard with the policy and the exceptions that hold, and the events that were: the predecessor's, after
+// a take-over.
 func (w *worker) newGuard(host guard.Host, path string, kept map[string]int) (_ guard.Checker, err error) {
 	_, takeover := kept[keptControl] // a worker before this one has left it, a mere preparation has not
 	given := path != ""
@@ -36,13 +37,21 @@ func (w *worker) newGuard(host guard.Host, path string, kept map[string]int) (_ 
 		Host: host, HostRoot: root, Log: w.log, ViewRoot: w.mountpoint, Audit: w.auditLog(kept),
 		Policy: w.policy.first(takeover), SaveExceptions: granted.save,
 	}
+	events := &history{path: filepath.Join(dir, "events.jsonl"), log: w.log}
+	c.SaveEvent = events.save
 	if takeover {
+		if c.History, err = events.load(); err != nil {
+			w.log.Warn("the events before the take-over are lost", "error", err)
+		}
 		// Without them fewer things are allowed, which an administrator sees and can mend.
 		if c.Exceptions, err = granted.load(); err != nil {
 			w.log.Warn("the exceptions of the predecessor are lost", "error", err)
 		}
 	} else {
 		os.Remove(string(granted)) // of a view whose keeper was killed
+		if err := events.clear(); err != nil {
+			w.log.Warn("events cannot be kept for a successor", "error", err)
+		}
 	}
 	if err := w.policy.save(c.Policy); err != nil {
 		w.log.Warn("the policy cannot be written down for a successor", "error", err)

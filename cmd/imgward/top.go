@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -133,10 +132,10 @@ func readKeys(keys chan<- byte) {
 	}
 }
 
-// follow passes on refusals. When a worker dies the stream ends, and is taken up again with its successor.
+// follow passes on refusals. If that fails, or the view ends, it is tried again: another may come in its place.
 func (w *watch) follow(ctx context.Context, refusals chan<- string) {
 	for ctx.Err() == nil {
-		_ = w.client.Get(ctx, "events", url.Values{"follow": {"1"}}, func(line []byte) error {
+		_ = w.client.Follow(ctx, func(line []byte) error {
 			var e guard.Event
 			if err := json.Unmarshal(line, &e); err != nil || e.Type != guard.EventRefusal {
 				return err

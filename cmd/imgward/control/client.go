@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"syscall"
+	"time"
 )
 
 // Client asks a view's daemon.
@@ -31,9 +32,48 @@ func Dial(mountpoint string) *Client {
 	return c
 }
 
-// Get asks, and calls each with every line of the answer, until it ends. The error of each ends it.
+// Get asks, and calls each with every line of the answer, until it ends. The error of each ends it. If the worker dies
+// before it has said anything, its successor is asked.
 func (c *Client) Get(ctx context.Context, endpoint string, query url.Values, each func(line []byte) error) error {
-	return c.do(ctx, http.MethodGet, endpoint, query, nil, each)
+	answered := false
+	ask := func() error {
+		return c.do(ctx, http.MethodGet, endpoint, query, nil, func(line []byte) error {
+			answered = true
+			return each(line)
+		})
+	}
+	err := ask()
+	for range retries {
+		if answered || err == nil || !lost(err) {
+			break
+		}
+		pause(ctx)
+		err = ask()
+	}
+	return err
+}
+
+// A worker that dies is followed by another after some milliseconds. How often to ask one more, and when.
+const (
+	retries    = 5
+	retryPause = 50 * time.Millisecond
+)
+
+func pause(ctx context.Context) {
+	select {
+	case <-time.After(retryPause):
+	case <-ctx.Done():
+	}
+}
+
+// lost says whether an answer ended because the worker did.
+func lost(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // Post has something changed; body is sent as JSON. Otherwise it is as Get.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -165,10 +166,19 @@ func (s *Server) holders(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// events sends the history and, with follow=1, what happens from then on.
+// events sends the history (with after=ID, what came after that event) and, with follow=1, what happens from then on.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
-	follow := r.URL.Query().Get("follow") == "1"
-	past, next := s.Guard.Events().Subscribe()
+	query := r.URL.Query()
+	follow := query.Get("follow") == "1"
+	var after uint64
+	if s := query.Get("after"); s != "" {
+		var err error
+		if after, err = strconv.ParseUint(s, 10, 64); err != nil {
+			fail(w, http.StatusBadRequest, fmt.Errorf("%q is not the number of an event", s))
+			return
+		}
+	}
+	past, next := s.Guard.Events().Subscribe(after)
 	defer next.Close()
 	for _, e := range past {
 		write(w, e)
