@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"strconv"
@@ -14,10 +15,9 @@ import (
 	"time"
 )
 
-const (
-	floodImages = 6000 // more than are remembered for explanations
-	floodFor    = 4 * time.Second
-)
+const floodImages = 6000 // more than are remembered for explanations
+
+var floodFor = flag.Duration("policy.flood", 4*time.Second, "how long the flood of refusals lasts")
 
 // A flood of refusals, each of another image, costs the log some lines and the daemon some memory, and no end of them.
 func TestFlood(t *testing.T) {
@@ -31,7 +31,7 @@ func TestFlood(t *testing.T) {
 	var all sync.WaitGroup
 	for worker := range 4 {
 		all.Go(func() {
-			for i, until := worker, time.Now().Add(floodFor); time.Now().Before(until); i += 4 {
+			for i, until := worker, time.Now().Add(*floodFor); time.Now().Before(until); i += 4 {
 				if err := syscall.Truncate(images[i%floodImages], 0); !errors.Is(err, syscall.EBUSY) {
 					t.Errorf("truncate: %v", err)
 					return
@@ -41,7 +41,7 @@ func TestFlood(t *testing.T) {
 		})
 	}
 	all.Wait()
-	t.Logf("%d refusals in %v", refused.Load(), floodFor)
+	t.Logf("%d refusals in %v", refused.Load(), *floodFor)
 	if refused.Load() < floodImages {
 		t.Errorf("only %d refusals: that was no flood", refused.Load())
 	}
@@ -53,7 +53,7 @@ func TestFlood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lines := bytes.Count(log, []byte("msg=refused")); lines == 0 || lines > 100+20*10*int(floodFor/time.Second) {
+	if lines := bytes.Count(log, []byte("msg=refused")); lines == 0 || lines > 100+20*10*int(*floodFor/time.Second) {
 		t.Errorf("%d lines in the log", lines)
 	}
 	if !bytes.Contains(log, []byte("refusals were not logged")) {
