@@ -131,18 +131,29 @@ func (fs *FS) Check(ctx context.Context, id guard.ID, path string, op guard.Op, 
 	return fs.guard.Check(ctx, r)
 }
 
+// Found is what a path of the view leads to.
+type Found struct {
+	ID   guard.ID
+	Mode uint32    // its type alone
+	Born time.Time // see guard.Born; only of regular files
+}
+
 // Resolve finds the inode behind a path relative to the view, symbolic links followed within it.
-func (fs *FS) Resolve(path string) (guard.ID, uint32, error) {
+func (fs *FS) Resolve(path string) (Found, error) {
 	fd, err := fs.host.inTree(path, unix.O_PATH)
 	if err != nil {
-		return guard.ID{}, 0, &os.PathError{Op: "lookup", Path: path, Err: err}
+		return Found{}, &os.PathError{Op: "lookup", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return guard.ID{}, 0, &os.PathError{Op: "stat", Path: path, Err: err}
+		return Found{}, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return guard.StatID(&st), st.Mode & syscall.S_IFMT, nil
+	f := Found{ID: guard.StatID(&st), Mode: st.Mode & syscall.S_IFMT}
+	if f.Mode == syscall.S_IFREG {
+		f.Born = guard.Born(fd)
+	}
+	return f, nil
 }
 
 // exists says whether there is a file at a path relative to the view.

@@ -13,7 +13,8 @@ import (
 type Exception struct {
 	ID      uint64     `json:"id"` // for revoking it
 	Image   ID         `json:"image"`
-	Path    string     `json:"path"` // as it was named, for people
+	Born    time.Time  `json:"born,omitzero"` // of the file; zero: its file system does not tell
+	Path    string     `json:"path"`          // as it was named, for people
 	Ops     policy.Ops `json:"ops"`
 	Uses    int        `json:"uses,omitempty"` // how many are left; 0: any number while it lasts
 	Granted time.Time  `json:"granted"`

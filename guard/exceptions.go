@@ -6,6 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"imgward/guard/procfs"
 	"imgward/guard/terminal"
 )
 
@@ -51,7 +54,7 @@ func (g *Guard) Exceptions() []Exception { return g.exceptions.current(time.Now(
 func (q *inquiry) excepted() (spend func() bool) {
 	x := &q.g.exceptions
 	for _, e := range x.current(time.Now()) {
-		if e.covers(q.Image, q.Op, q.caller.UID, time.Now()) && q.sameLogin(&e) {
+		if e.covers(q.Image, q.Op, q.caller.UID, time.Now()) && q.sameLogin(&e) && q.sameFile(&e) {
 			op, caller := q.Op, q.caller
 			return func() bool { return x.spend(e.ID, op, &caller) }
 		}
@@ -65,6 +68,22 @@ func (q *inquiry) sameLogin(e *Exception) bool {
 	}
 	uid, ok := q.procs.FS.LoginUID(q.caller.PID)
 	return ok && uid == *e.LoginUID
+}
+
+// sameFile says whether the image is the file that the exception was made for, and not a later one with its inode number.
+func (q *inquiry) sameFile(e *Exception) bool {
+	if e.Born.IsZero() {
+		return true
+	}
+	if q.Open == nil {
+		return false
+	}
+	fd, err := procfs.OpenRetry(q.Open)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return Born(fd).Equal(e.Born)
 }
 
 // restore takes over a predecessor's exceptions.

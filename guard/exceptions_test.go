@@ -3,6 +3,7 @@ package guard
 import (
 	"encoding/json"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -88,6 +89,34 @@ func TestExceptionIsForNothingElse(t *testing.T) {
 		} else if v.Allowed && !v.Spend() {
 			t.Errorf("%s: it holds for a time, and is used up", tc.op)
 		}
+	}
+}
+
+func TestExceptionOfAnEarlierFile(t *testing.T) {
+	h, g, img, dd := excepting(t)
+	f, err := os.Open(img)
+	h.must(err)
+	defer f.Close()
+	born := Born(int(f.Fd()))
+	if born.IsZero() {
+		t.Skip("the file system of TMPDIR does not tell when a file was made")
+	}
+	r := h.request(OpTruncate, img, dd)
+	for _, tc := range []struct {
+		born time.Time
+		want bool
+	}{{born.Add(-time.Nanosecond), false}, {born, true}} {
+		e := h.exception(img, policy.Truncate, 0)
+		e.Born = tc.born
+		_, err := g.Allow(e, 0)
+		h.must(err)
+		if v := g.Check(background, r); v.Allowed != tc.want {
+			t.Errorf("for the file born %v, by a file born %v: allowed %v", tc.born, born, v.Allowed)
+		}
+	}
+	r.Open = nil
+	if v := g.Check(background, r); v.Allowed {
+		t.Error("nobody can tell which file it is, and yet")
 	}
 }
 

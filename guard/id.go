@@ -1,6 +1,8 @@
 package guard
 
 import (
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"imgward/guard/procfs"
@@ -15,6 +17,16 @@ func StatID(st *unix.Stat_t) ID {
 		return ID{Dev: BlockDevice, Ino: st.Rdev}
 	}
 	return ID{Dev: st.Dev, Ino: st.Ino}
+}
+
+// Born is when the file behind a descriptor was made, as its file system tells; zero where it does not. The number of
+// an inode that is gone is soon another file's, which this tells apart.
+func Born(fd int) time.Time {
+	var st unix.Statx_t
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st) != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return time.Time{}
+	}
+	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec))
 }
 
 // fileID is the identity of a file that a process has open.

@@ -25,6 +25,9 @@ type walker struct {
 // call found as often as it likes, and ends when that says false. It returns the pids that could not be looked at.
 func walk[T any](ctx context.Context, w *walker, pids []int, look func(pid int, found func(T) bool), yield func(T) bool) (stuck []int, err error) {
 	for len(pids) > 0 {
+		if err := ctx.Err(); err != nil {
+			return stuck, fmt.Errorf("procfs: look at all processes: %w", err)
+		}
 		t := &tour[T]{pids: pids, results: make(chan T), over: make(chan struct{})}
 		go t.run(w, look)
 		end, err := t.follow(ctx, yield)

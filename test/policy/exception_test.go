@@ -2,9 +2,13 @@ package policy
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const allAlways = "protect = \"always\"\n"
@@ -46,6 +50,37 @@ func TestException(t *testing.T) {
 			t.Errorf("a terminal escape in %q", line)
 		}
 	}
+}
+
+// An exception is for a file, not for what its file system makes of the inode number when the file is gone.
+func TestExceptionEndsWithItsFile(t *testing.T) {
+	v := mount(t, allAlways)
+	me, image := program(t, t.TempDir()+"/me"), v.image(t, "a.img")
+	v.run(t, "allow", "--op", "all", "--for", "10m", "--reason", "it is to go", image)
+	was := inode(t, image)
+	if err := os.Remove(image); err != nil {
+		t.Fatalf("with an exception: %v", err)
+	}
+	for i := range 1000 {
+		image = v.image(t, fmt.Sprintf("%d.img", i))
+		if inode(t, image) != was {
+			continue
+		}
+		if got := does(t, me, 0, "o_trunc", image); got != "EBUSY" {
+			t.Errorf("another file has the exception of a removed one: %s", got)
+		}
+		return
+	}
+	t.Skip("this file system does not use an inode number again so soon")
+}
+
+func inode(t *testing.T, path string) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Ino
 }
 
 func TestExceptionRefused(t *testing.T) {

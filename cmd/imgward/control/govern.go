@@ -78,8 +78,8 @@ func (s *Server) allow(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, fmt.Errorf("the request is not understood: %w", err))
 		return
 	}
-	id, mode, err := s.FS.Resolve(a.Path)
-	if err == nil && mode&unix.S_IFMT == unix.S_IFDIR {
+	f, err := s.FS.Resolve(a.Path)
+	if err == nil && f.Mode == unix.S_IFDIR {
 		err = errors.New("it is a directory: an exception is for one image")
 	}
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *Server) allow(w http.ResponseWriter, r *http.Request) {
 	}
 	by := r.Context().Value(peerKey{}).(unix.Ucred) // onlyRoot has seen that it is there
 	e := guard.Exception{
-		Image: id, Path: a.Path, Ops: a.Ops, UID: by.Uid, Reason: a.Reason,
+		Image: f.ID, Born: f.Born, Path: a.Path, Ops: a.Ops, UID: by.Uid, Reason: a.Reason,
 		Expires: time.Now().Add(time.Duration(min(a.Seconds, maxSeconds) * float64(time.Second))),
 	}
 	if a.Once {

@@ -127,12 +127,12 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) who(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Query().Get("path")
-	id, _, err := s.FS.Resolve(path)
+	f, err := s.FS.Resolve(path)
 	if err != nil {
 		fail(w, http.StatusNotFound, err)
 		return
 	}
-	write(w, Image{Type: "image", Path: path, Uses: s.FS.Uses(r.Context(), id)})
+	write(w, Image{Type: "image", Path: path, Uses: s.FS.Uses(r.Context(), f.ID)})
 }
 
 func (s *Server) check(w http.ResponseWriter, r *http.Request) {
@@ -142,12 +142,12 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
-	id, _, err := s.FS.Resolve(path)
+	f, err := s.FS.Resolve(path)
 	if err != nil {
 		fail(w, http.StatusNotFound, err)
 		return
 	}
-	v := s.FS.Check(r.Context(), id, path, op, guard.Process{})
+	v := s.FS.Check(r.Context(), f.ID, path, op, guard.Process{})
 	write(w, Verdict{Type: "verdict", Op: op, Path: path, Allowed: v.Allowed, Reason: v.Reason, Uses: v.Uses})
 }
 
