@@ -73,7 +73,7 @@ func TestRefuseEveryPart(t *testing.T) {
 // guestFiles are the sandbox's kernel and initrd, for a script.
 func guestFiles() []string {
 	root := filepath.Dir(filepath.Dir(harness.Imgward()))
-	return []string{"KERNEL=" + root + "/guest/vmlinuz", "INITRD=" + root + "/guest/initramfs"}
+	return []string{"KERNEL=" + root + "/guest/vmlinux", "INITRD=" + root + "/guest/initramfs"}
 }
 
 // TestStatusFileLeft: libvirtd and QEMU were killed, and the status file still says "running". Nobody uses the disk.

@@ -23,7 +23,7 @@ func prepareGuest(root string) error {
 	if cache == "" {
 		cache = "/var/cache/imgward-test"
 	}
-	if err := copyFile(cache+"/kernel/vmlinuz", filepath.Join(root, kernelFile), 0o644); err != nil {
+	if err := copyFile(cache+"/kernel/vmlinux", filepath.Join(root, kernelFile), 0o644); err != nil {
 		return fmt.Errorf("no guest kernel: %w (make deps fetches it)", err)
 	}
 	agent := filepath.Join(root, "guest/agent")

@@ -24,7 +24,7 @@ log_outputs = "3:stderr"
 const (
 	imgwardBin = "bin/imgward"
 	imgcpBin   = "bin/imgcp"
-	kernelFile = "guest/vmlinuz"
+	kernelFile = "guest/vmlinux"
 	initrdFile = "guest/initramfs"
 )
 
