@@ -38,8 +38,12 @@ type domains struct {
 	byImage map[ID][]*listing     // what is known to be in use, running or not
 	pending map[*listing]struct{} // listings whose path led nowhere yet
 	retried time.Time             // when these were tried last
-	blind   map[string]*domain    // the domains that may use any image
-	byPID   map[int]*domain       // for naming a VMM that other evidence found
+	anew    struct {              // when all paths were followed last, and how long that took
+		at   time.Time
+		took time.Duration
+	}
+	blind map[string]*domain // the domains that may use any image
+	byPID map[int]*domain    // for naming a VMM that other evidence found
 }
 
 func newDomains(host Host, proc procfs.FS, index *libvirt.Index, isVMM func(pid int) bool) *domains {
@@ -110,7 +114,7 @@ func notRead(ctx context.Context) error { return fmt.Errorf("read libvirt's file
 // current says that there is nothing to read and no path to follow, with sem held. Only libvirt's own directories are
 // looked at, which always answer: they are on tmpfs, or beside libvirt's configuration.
 func (s *domains) current() bool {
-	return s.settled && !s.namesOnly && len(s.pending) == 0 && !s.everything.Load() && s.index.Current()
+	return s.settled && !s.namesOnly && len(s.pending) == 0 && !s.everything.Load() && !s.due() && s.index.Current()
 }
 
 // refresh reads what has changed, with sem held.
@@ -123,7 +127,7 @@ func (s *domains) refresh(ctx context.Context) error {
 		return err
 	}
 	s.settled = true
-	if s.everything.Swap(false) {
+	if s.everything.Swap(false) || s.due() {
 		s.resolveAll()
 	} else {
 		s.retryPending()
@@ -142,7 +146,7 @@ func (s *domains) uses(ctx context.Context, id ID) ([]Use, error) {
 	var uses []Use
 	err := s.locked(ctx, func() {
 		for _, l := range s.byImage[id] {
-			if s.running(l.domain) {
+			if s.running(l.domain) && s.leadsTo(l, id) {
 				uses = append(uses, l.use())
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"imgward/guard/policy"
 )
@@ -101,6 +102,29 @@ func TestPolicyReasons(t *testing.T) {
 	}
 	if uses := g.Who(background, h.id(img), nil); len(uses) != 1 || uses[0].Evidence != EvidencePolicy {
 		t.Errorf("who: %+v", uses)
+	}
+}
+
+// A definition means what is under its path now: not what was there before, and soon what was put there since.
+func TestDefinedPathLeadsElsewhere(t *testing.T) {
+	h := newHost(t)
+	img := h.image("vm.img")
+	h.define("off", img)
+	g := h.governed("protect = 'defined'")
+	moved := filepath.Join(h.dir, "moved.img")
+	h.refuse(g, h.request(OpTruncate, img, nil))
+	h.must(os.Rename(img, moved))
+	r := h.request(OpTruncate, moved, nil)
+	if v := g.Check(background, r); !v.Allowed {
+		t.Errorf("not defined under this name: %s", v.Reason)
+	}
+	h.image("vm.img")
+	h.refuse(g, h.request(OpTruncate, img, nil)) // nothing was under the path when the last question came
+	h.must(os.Rename(moved, img))
+	began := time.Now()
+	await(t, "the file that took the image's place is protected", func() bool { return !g.Check(background, h.request(OpTruncate, img, nil)).Allowed })
+	if waited := time.Since(began); waited > rereadEvery/2 {
+		t.Errorf("it was unprotected for %v", waited)
 	}
 }
 

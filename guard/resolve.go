@@ -2,6 +2,8 @@ package guard
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -22,6 +24,12 @@ func (s *domains) resolve(l *listing) {
 		return
 	}
 	id, err := s.host.Lookup(l.image.Path)
+	if !s.sticks() && (err == nil && !slices.Contains(l.ids, id) || errors.Is(err, fs.ErrNotExist)) {
+		for _, old := range l.ids {
+			s.unlist(old, l)
+		}
+		l.ids = nil
+	}
 	if err != nil {
 		if len(l.ids) == 0 {
 			s.pending[l] = struct{}{}
@@ -101,9 +109,28 @@ func (s *domains) retryPending() {
 
 // resolveAll follows every path and every header again: they may lead elsewhere by now.
 func (s *domains) resolveAll() {
+	s.anew.at = time.Now()
+	defer func() { s.anew.took = time.Since(s.anew.at) }()
 	for _, d := range s.byPath {
 		for _, l := range d.listings {
 			s.resolve(l)
 		}
 	}
+}
+
+// sticks says whether an inode that a path once led to counts until its domain ends: the VMM may have it still. A
+// definition has no VMM; it means what its paths lead to now.
+func (s *domains) sticks() bool { return s.evidence != EvidencePolicy }
+
+// due says whether all paths are to be followed again, to find what was put in an image's place: as often as costs no more
+// than a share of the time (see keepWarm). Of a VMM's image that takes no looking, it has the file open.
+func (s *domains) due() bool { return !s.sticks() && time.Since(s.anew.at) > share*s.anew.took }
+
+// leadsTo says whether a listing still means the image: the number of an inode that is gone may be another file's by now.
+func (s *domains) leadsTo(l *listing, id ID) bool {
+	if s.sticks() {
+		return true
+	}
+	now, err := s.host.Lookup(l.image.Path)
+	return err == nil && now == id || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
