@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -20,27 +21,42 @@ import (
 // newKeeper is the daemon's parent half: it holds descriptors and starts workers (imgward/fs/keeper).
 func newKeeper() *cobra.Command {
 	var f mountFlags
-	var adopt int
+	var adopt, resume int
 	c := &cobra.Command{
 		Use:    "keeper DIR",
 		Hidden: true,
 		Args:   exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if resume != 0 {
+				estate, err := keeper.Inherited(resume)
+				if err != nil {
+					return err // the worker starts another
+				}
+				return runKeeper(&f, args[0], &origin{estate: estate})
+			}
 			unix.CloseOnExec(starterFd)
-			return runKeeper(&f, args[0], os.NewFile(starterFd, "starter"), adopt)
+			return runKeeper(&f, args[0], &origin{starter: os.NewFile(starterFd, "starter"), adopt: adopt})
 		},
 	}
 	f.define(c)
 	c.Flags().IntVar(&adopt, "adopt", 0, "watch the worker with this `PID`, which has lost its keeper")
+	c.Flags().IntVar(&resume, "resume", 0, "go on as the keeper that this process was, from what descriptor `FD` says")
 	return c
+}
+
+// origin is how a keeper comes to be: started for a new view, by a worker that has lost its own, or by itself, as another
+// program.
+type origin struct {
+	starter *os.File // is told when the view serves; nil in the foreground
+	adopt   int      // pid of a worker that serves already, or 0
+	estate  *keeper.Estate
 }
 
 // starterFd is the pipe to `imgward mount`, which waits for it.
 const starterFd = 3
 
-// runKeeper keeps a view until it ends. starter is told when it serves; nil in the foreground. adopt is the pid of a
-// worker that serves already, or 0.
-func runKeeper(f *mountFlags, mountpoint string, starter *os.File, adopt int) error {
+// runKeeper keeps a view until it ends.
+func runKeeper(f *mountFlags, mountpoint string, from *origin) error {
 	debug.SetGCPercent(gcPercent)
 	lock, err := control.MakeDir(mountpoint)
 	if err != nil {
@@ -48,7 +64,7 @@ func runKeeper(f *mountFlags, mountpoint string, starter *os.File, adopt int) er
 	}
 	defer os.RemoveAll(control.Dir(mountpoint))
 	defer lock.Close()
-	log, logFile, err := openLog(f.logFile, starter == nil)
+	log, logFile, err := openLog(f.logFile, from.foreground())
 	if err != nil {
 		return err
 	}
@@ -62,18 +78,24 @@ func runKeeper(f *mountFlags, mountpoint string, starter *os.File, adopt int) er
 		Binary: binary,
 		Args:   append([]string{"worker"}, f.args(mountpoint)...),
 		Socket: filepath.Join(control.Dir(mountpoint), "notify.sock"),
-		Adopt:  adopt,
+		Adopt:  from.adopt,
+		Estate: from.estate,
 
 		NoStandby: slices.Contains(f.options, noStandby),
 		Ready: func() {
-			if starter == nil {
+			if from.foreground() {
 				fmt.Fprintf(os.Stderr, "imgward: %s is protected\n", mountpoint)
 				return
 			}
 			detach(log, logFile)
-			_, _ = starter.WriteString(readyWord)
-			starter.Close()
+			_, _ = from.starter.WriteString(readyWord)
+			from.starter.Close()
 		},
+	}
+	if !from.foreground() {
+		k.Self = func(will int) []string {
+			return append([]string{"keeper", "--resume", strconv.Itoa(will)}, f.args(mountpoint)...)
+		}
 	}
 	err = k.Run()
 	if !k.Served() {
@@ -81,6 +103,8 @@ func runKeeper(f *mountFlags, mountpoint string, starter *os.File, adopt int) er
 	}
 	return err
 }
+
+func (o *origin) foreground() bool { return o.starter == nil && o.estate == nil }
 
 // clearDead takes away what a worker mounted that died before it served: nobody can have used it.
 func clearDead(mountpoint string) error {

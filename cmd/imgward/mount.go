@@ -120,7 +120,7 @@ func (f *mountFlags) run(dir string) error {
 		return err
 	}
 	if f.foreground {
-		return runKeeper(f, mountpoint, nil, 0)
+		return runKeeper(f, mountpoint, &origin{})
 	}
 	return f.daemonise(mountpoint)
 }

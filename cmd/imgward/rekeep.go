@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +36,29 @@ func (w *worker) watchKeeper() {
 		}
 		w.orphaned.Store(false)
 		w.log.Info("a new keeper holds the view", "pid", w.keeperPID.Load())
+	}
+}
+
+// renewAfter is when a worker looks at its keeper's program: not while a successor has all that had waited to do.
+const renewAfter = time.Second
+
+// renewKeeper has the keeper become this worker's program, if it runs another: after an upgrade.
+func (w *worker) renewKeeper() {
+	if w.flags.foreground {
+		return
+	}
+	time.Sleep(renewAfter)
+	own, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return
+	}
+	keepers, err := os.Stat(fmt.Sprintf("/proc/%d/exe", w.keeperPID.Load()))
+	if err != nil || os.SameFile(own, keepers) {
+		return
+	}
+	w.log.Info("the keeper is of another version; it is to become this one", "pid", w.keeperPID.Load())
+	if err := w.keeper.Renew(); err != nil {
+		w.log.Warn("cannot tell the keeper", "error", err)
 	}
 }
 

@@ -91,6 +91,7 @@ func runWorker(f *mountFlags, mountpoint string) error {
 	go w.watchKeeper()
 	go w.followPolicy()
 	go w.watchdog()
+	go w.renewKeeper()
 	if err := client.Notify("READY=1", "STATUS=protecting "+mountpoint); err != nil {
 		return fmt.Errorf("tell the keeper: %w", err)
 	}

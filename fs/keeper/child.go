@@ -16,11 +16,11 @@ import (
 
 // child is a process of the keeper's: the worker, or one that waits to be.
 type child struct {
-	pid   int
-	pidfd int
-	end   int // our end of the socket pair to it; -1: it has none
-	cmd   *exec.Cmd
-	after string // what the keeper called its program
+	pid     int
+	pidfd   int
+	end     int         // our end of the socket pair to it; -1: it has none
+	process *os.Process // nil: another keeper's child
+	after   string      // what the keeper called its program
 }
 
 // memoryEnv has a worker give memory back although it is locked (see viewfs: lockMemory).
@@ -45,16 +45,16 @@ func (k *Keeper) spawn(program string) (*child, error) {
 
 func (k *Keeper) exec(program string, orders *os.File) (*child, error) {
 	c := &child{pidfd: -1, end: -1, after: program}
-	c.cmd = exec.Command(program, k.Args...)
-	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	c.cmd.Env = append(withoutOrders(os.Environ()), "NOTIFY_SOCKET="+k.Socket, memoryEnv, ordersEnv+"="+strconv.Itoa(firstFd))
-	c.cmd.ExtraFiles = []*os.File{orders}
+	cmd := exec.Command(program, k.Args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(withoutOrders(os.Environ()), "NOTIFY_SOCKET="+k.Socket, memoryEnv, ordersEnv+"="+strconv.Itoa(firstFd))
+	cmd.ExtraFiles = []*os.File{orders}
 	// A worker is a session of its own: a signal from a terminal is for whoever asked for the view, not for it.
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &c.pidfd}
-	if err := c.cmd.Start(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &c.pidfd}
+	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	c.pid = c.cmd.Process.Pid
+	c.process, c.pid = cmd.Process, cmd.Process.Pid
 	return c, nil
 }
 
@@ -78,8 +78,11 @@ var errNotOurs = errors.New("its status is not known: another keeper had started
 // wait waits for the end of a process, and says how it ended. One that was adopted is nobody's to ask.
 func (c *child) wait() error {
 	var err error
-	if c.cmd != nil {
-		err = c.cmd.Wait()
+	if c.process != nil {
+		var state *os.ProcessState
+		if state, err = c.process.Wait(); err == nil && !state.Success() {
+			err = &exec.ExitError{ProcessState: state}
+		}
 	}
 	unix.Close(c.pidfd)
 	if c.end >= 0 {
@@ -88,7 +91,7 @@ func (c *child) wait() error {
 	return err
 }
 
-func (c *child) adopted() bool { return c.cmd == nil }
+func (c *child) adopted() bool { return c.process == nil }
 
 // socket is what to poll for word of a process that waits; -1, which poll(2) passes over, if there is none.
 func (c *child) socket() int32 {
@@ -101,7 +104,7 @@ func (c *child) socket() int32 {
 // discard ends a process that waits.
 func (k *Keeper) discard(c *child) {
 	if c != nil {
-		_ = c.cmd.Process.Kill()
+		_ = c.process.Kill()
 		_ = c.wait()
 	}
 }

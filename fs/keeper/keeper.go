@@ -28,8 +28,15 @@ type Keeper struct {
 	Ready func()
 	// Adopt is the pid of a worker that serves already and has lost its keeper; 0: start one.
 	Adopt int
+	// Estate is what this process held as another program, before it executed this one (see Inherited); nil: nothing.
+	Estate *Estate
+	// Self returns the arguments with which this program goes on as the keeper, given the descriptor to be passed to
+	// Inherited; nil: the keeper never becomes another program.
+	Self func(will int) []string
 	// NoStandby saves the memory of the standby; a take-over then includes the start of a program.
 	NoStandby bool
+
+	asked atomic.Pointer[request] // the last signal that was passed on
 
 	conn  int
 	buf   buffers
@@ -63,15 +70,19 @@ var ErrNeverReady = errors.New("the worker ended before it served")
 // Run starts the worker and returns when the view has ended. ErrNeverReady, with the worker's exit status, if it never
 // began.
 func (k *Keeper) Run() error {
-	if err := k.listen(); err != nil {
+	k.files = map[string]*os.File{}
+	defer k.passOn()()
+	if k.Estate != nil {
+		k.enter(k.Estate)
+	} else if err := k.listen(); err != nil {
 		return err
 	}
 	defer unix.Close(k.conn)
 	defer os.Remove(k.Socket)
-	k.files = map[string]*os.File{}
-	defer k.passOn()()
-	if err := k.begin(); err != nil {
-		return errors.Join(ErrNeverReady, err)
+	if k.Estate == nil {
+		if err := k.begin(); err != nil {
+			return errors.Join(ErrNeverReady, err)
+		}
 	}
 	defer k.dismiss()
 	pause := time.Duration(0)
@@ -131,6 +142,7 @@ func (k *Keeper) passOn() (stop func()) {
 			if s == unix.SIGINT {
 				s = unix.SIGTERM
 			}
+			k.asked.Store(&request{s.(unix.Signal), time.Now()})
 			if pid := int(k.pid.Load()); pid != 0 {
 				_ = unix.Kill(pid, s.(unix.Signal))
 			}
@@ -139,6 +151,22 @@ func (k *Keeper) passOn() (stop func()) {
 	return func() {
 		signal.Stop(c)
 		close(c)
+	}
+}
+
+// request is a signal and when it came.
+type request struct {
+	signal unix.Signal
+	at     time.Time
+}
+
+// requestLasts is how long a signal is passed on to successors: the worker that it went to may have been dead already.
+const requestLasts = 2 * time.Second
+
+// passAgain gives a worker that has begun to serve a signal that its predecessor may have missed.
+func (k *Keeper) passAgain() {
+	if r := k.asked.Swap(nil); r != nil && time.Since(r.at) < requestLasts {
+		_ = unix.Kill(k.worker.pid, r.signal)
 	}
 }
 
@@ -166,7 +194,7 @@ func (k *Keeper) begin() error {
 func (k *Keeper) serves() {
 	k.served = true
 	k.remember()
-	k.standbyAt = time.Now().Add(standbyAfter)
+	k.standbyAt = pastStandby()
 }
 
 // report says what became of a worker, and chooses the program for the next.

@@ -20,6 +20,13 @@ import (
 const roleEnv = "KEEPER_TEST_ROLE"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "keeper" {
+		if err := keep(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "keeper:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if role := os.Getenv(roleEnv); role != "" {
 		if err := play(role); err != nil {
 			fmt.Fprintln(os.Stderr, role+":", err)
@@ -64,6 +71,8 @@ func play(role string) error {
 			return fmt.Errorf("%s holds %q: %v", name, buf[:n], err)
 		}
 	}
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, unix.SIGTERM)
 	if err := c.Notify("READY=1"); err != nil {
 		return err
 	}
@@ -71,8 +80,13 @@ func play(role string) error {
 	if err != nil {
 		return err
 	}
-	end := make(chan os.Signal, 1)
-	signal.Notify(end, unix.SIGTERM)
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, unix.SIGHUP)
+	go func() {
+		for range again {
+			_ = c.Renew()
+		}
+	}()
 	fmt.Fprintf(f, "%d %d\n", os.Getpid(), len(legacy.Kept))
 	<-end
 	return c.Notify("STOPPING=1")
@@ -122,8 +136,25 @@ func run(t *testing.T, role string, configure func(*Keeper)) (socket string, nex
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- k.Run() }()
+	t.Cleanup(func() {
+		var pid int
+		b, _ := os.ReadFile(log)
+		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+		fmt.Sscan(lines[len(lines)-1], &pid)
+		unix.Kill(pid, unix.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Error("the keeper does not end")
+		}
+	})
+	return k.Socket, serving(t, log)
+}
+
+// serving reads the log that workers write.
+func serving(t *testing.T, log string) (next func() (pid, count int)) {
 	seen := 0
-	next = func() (pid, count int) {
+	return func() (pid, count int) {
 		t.Helper()
 		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			b, _ := os.ReadFile(log)
@@ -137,19 +168,6 @@ func run(t *testing.T, role string, configure func(*Keeper)) (socket string, nex
 		t.Fatal("no worker serves")
 		return 0, 0
 	}
-	t.Cleanup(func() {
-		var pid int
-		b, _ := os.ReadFile(log)
-		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-		fmt.Sscan(lines[len(lines)-1], &pid)
-		unix.Kill(pid, unix.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			t.Error("the keeper does not end")
-		}
-	})
-	return k.Socket, next
 }
 
 func client(t *testing.T, socket string) *Client {

@@ -73,6 +73,7 @@ func receive(conn int, b *buffers) (msg string, fds []int, err error) {
 // Messages of our own, which systemd ignores.
 const (
 	leavingVar = "X_IMGWARD_LEAVING" // the worker ends so that a successor can start
+	renewVar   = "X_IMGWARD_RENEW"   // the keeper is to become the program that the worker runs
 	binaryVar  = "X_IMGWARD_BINARY"  // which is to be this program
 	tryVar     = "X_IMGWARD_TRY"     // whether this program could; the answer goes to the pipe that comes with it
 )
@@ -98,6 +99,7 @@ func (k *Keeper) handle(msg string, fds []int) {
 	closeAll(fds)
 	if vars["READY"] == "1" {
 		k.serves()
+		k.passAgain()
 		if !k.ready {
 			k.ready = true
 			k.Ready()
@@ -108,6 +110,9 @@ func (k *Keeper) handle(msg string, fds []int) {
 	}
 	if vars[leavingVar] == "1" {
 		k.leaving = true
+	}
+	if vars[renewVar] == "1" {
+		k.renew()
 	}
 	if binary := vars[binaryVar]; binary != "" && binary != k.Binary {
 		k.Binary, k.fallback = binary, false

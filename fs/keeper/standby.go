@@ -14,6 +14,8 @@ const (
 	standbyRetry = 10 * time.Second
 )
 
+func pastStandby() time.Time { return time.Now().Add(standbyAfter) }
+
 // successor is the process that serves next, with all that is kept: the standby, or one started now.
 func (k *Keeper) successor(died time.Time) (*child, error) {
 	program := k.program()
@@ -142,7 +144,7 @@ func (k *Keeper) answer(msg string) {
 	c := k.candidate
 	k.candidate = nil
 	if c.child != nil {
-		_ = c.cmd.Process.Kill()
+		_ = c.process.Kill()
 		if err := c.wait(); err != nil && !errors.Is(err, os.ErrProcessDone) && msg == "it ended and said nothing" {
 			msg = fmt.Sprintf("it ended and said nothing (%v)", err)
 		}

@@ -183,10 +183,12 @@ func content(t *testing.T, f *os.File) []byte {
 	}
 }
 
-// TestUpgrade: a program that could not take over changes nothing; one that could does, and back.
+// TestUpgrade: a program that could not take over changes nothing; one that could does, and back, and its keeper becomes the
+// same program, without losing anything.
 func TestUpgrade(t *testing.T) {
 	h := harness.NewFiles(t)
 	v := h.Mount(t)
+	v.Expected = []string{"the worker died"}
 	held := hold(t, v)
 	other := filepath.Join(h.Out, "imgward")
 	harness.Run(t, "cp", harness.Imgward(), other).OK(t)
@@ -202,12 +204,25 @@ func TestUpgrade(t *testing.T) {
 		before := v.Status(t)
 		upgrade(binary).OK(t)
 		s := v.Status(t)
-		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", s.PID))
-		if err != nil || exe != binary || s.PID == before.PID {
-			t.Errorf("%s serves (%v), want %s", exe, err, binary)
+		if exe := executes(s.PID); exe != binary || s.PID == before.PID {
+			t.Errorf("%s serves, want %s", exe, binary)
+		}
+		harness.Until(t, "the keeper is the new program", func() bool { return executes(s.KeeperPID) == binary })
+		if s.KeeperPID != before.KeeperPID {
+			t.Errorf("the keeper is another process: %d, was %d", s.KeeperPID, before.KeeperPID)
+		}
+		killOne(t, v)
+		if exe := executes(v.Status(t).PID); exe != binary {
+			t.Errorf("after a kill, %s serves, want %s", exe, binary)
 		}
 	}
 	held.check(t)
+}
+
+// executes is the path of a process's program; empty in the midst of execve(2).
+func executes(pid int) string {
+	exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return exe
 }
 
 func kill(t *testing.T, pid int, signal syscall.Signal) {
