@@ -65,7 +65,7 @@ func (w *worker) newGuard(host guard.Host, path string, kept map[string]int) (_ 
 func (w *worker) followPolicy() {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	w.policy.follow(context.Background(), hangup)
+	go w.policy.follow(context.Background(), hangup)
 }
 
 // evidenceWarnings says what is wrong with the policy and with the evidence.

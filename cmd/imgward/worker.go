@@ -86,10 +86,10 @@ func runWorker(f *mountFlags, mountpoint string) error {
 		return err
 	}
 	defer w.guard.Close()
+	w.signals() // these two before the keeper is told: it passes signals on from then on
+	w.followPolicy()
 	go w.control(w.listener)
-	go w.signals()
 	go w.watchKeeper()
-	go w.followPolicy()
 	go w.watchdog()
 	go w.renewKeeper()
 	if err := client.Notify("READY=1", "STATUS=protecting "+mountpoint); err != nil {
@@ -213,6 +213,10 @@ func (w *worker) signals() {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
 	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
+	go w.endWhenAsked(c)
+}
+
+func (w *worker) endWhenAsked(c <-chan os.Signal) {
 	for range c {
 		err := w.session.End()
 		if err == nil {

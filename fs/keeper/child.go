@@ -21,6 +21,7 @@ type child struct {
 	end     int         // our end of the socket pair to it; -1: it has none
 	process *os.Process // nil: another keeper's child
 	after   string      // what the keeper called its program
+	program *os.File    // which that was, if it could be had: its path may lead to another tomorrow, that does not serve
 }
 
 // memoryEnv has a worker give memory back although it is locked (see viewfs: lockMemory).
@@ -55,6 +56,7 @@ func (k *Keeper) exec(program string, orders *os.File) (*child, error) {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
 	c.process, c.pid = cmd.Process, cmd.Process.Pid
+	c.open()
 	return c, nil
 }
 
@@ -70,8 +72,13 @@ func adopt(pid int) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch worker %d: %w", pid, err)
 	}
-	return &child{pid: pid, pidfd: pidfd, end: -1}, nil
+	c := &child{pid: pid, pidfd: pidfd, end: -1}
+	c.open()
+	return c, nil
 }
+
+// open holds on to the file that a process runs. That is done while it certainly runs: one that has just ended has none.
+func (c *child) open() { c.program, _ = os.Open(fmt.Sprintf("/proc/%d/exe", c.pid)) }
 
 var errNotOurs = errors.New("its status is not known: another keeper had started it")
 
@@ -83,6 +90,9 @@ func (c *child) wait() error {
 		if state, err = c.process.Wait(); err == nil && !state.Success() {
 			err = &exec.ExitError{ProcessState: state}
 		}
+	}
+	if c.program != nil {
+		c.program.Close()
 	}
 	unix.Close(c.pidfd)
 	if c.end >= 0 {

@@ -89,6 +89,7 @@ func (k *Keeper) Run() error {
 	for {
 		began := time.Now()
 		k.watch()
+		k.pid.Store(0) // signals wait for the next
 		died := time.Now()
 		k.drain() // what it sent before it died is in the socket still
 		var next *child
@@ -129,7 +130,9 @@ func (k *Keeper) Run() error {
 // take makes a process the worker.
 func (k *Keeper) take(c *child) {
 	k.worker = c
-	k.pid.Store(int64(c.pid))
+	if !k.ready {
+		k.pid.Store(int64(c.pid)) // a view that has not begun is ended by a signal
+	}
 }
 
 // passOn has signals that ask for the view's end, or for its policy to be read again, go to the worker: a keeper that
@@ -160,11 +163,12 @@ type request struct {
 	at     time.Time
 }
 
-// requestLasts is how long a signal is passed on to successors: the worker that it went to may have been dead already.
-const requestLasts = 2 * time.Second
+// requestLasts is how long a signal is kept for a successor: the worker that it went to may have been dead already.
+const requestLasts = 10 * time.Second
 
-// passAgain gives a worker that has begun to serve a signal that its predecessor may have missed.
-func (k *Keeper) passAgain() {
+// pass has signals go to the present worker, which serves, beginning with one that its predecessor may have missed.
+func (k *Keeper) pass() {
+	k.pid.Store(int64(k.worker.pid))
 	if r := k.asked.Swap(nil); r != nil && time.Since(r.at) < requestLasts {
 		_ = unix.Kill(k.worker.pid, r.signal)
 	}
@@ -218,6 +222,9 @@ func (k *Keeper) report(status error, lived time.Duration) {
 // be a hundred thousand.
 func (k *Keeper) watch() {
 	for {
+		if k.served && k.pid.Load() == 0 {
+			k.pass()
+		}
 		poll := []unix.PollFd{
 			{Fd: int32(k.conn), Events: unix.POLLIN},
 			{Fd: int32(k.worker.pidfd), Events: unix.POLLIN},
@@ -244,16 +251,15 @@ func (k *Keeper) watch() {
 	}
 }
 
-// remember holds on to the file of a worker that serves: its path may lead to another tomorrow, that does not.
+// remember holds on to the program of a worker that serves.
 func (k *Keeper) remember() {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/exe", k.worker.pid))
-	if err != nil {
+	if k.worker.program == nil {
 		return
 	}
 	if k.good != nil {
 		k.good.Close()
 	}
-	k.good = f
+	k.good, k.worker.program = k.worker.program, nil
 }
 
 // program is what to run: by path, so that it may be a newer one, or the very file that served before.

@@ -99,7 +99,6 @@ func (k *Keeper) handle(msg string, fds []int) {
 	closeAll(fds)
 	if vars["READY"] == "1" {
 		k.serves()
-		k.passAgain()
 		if !k.ready {
 			k.ready = true
 			k.Ready()

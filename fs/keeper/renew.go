@@ -125,8 +125,9 @@ func (k *Keeper) enter(e *Estate) {
 	if !e.Worker.Adopted {
 		w.process, _ = os.FindProcess(w.pid) // which never fails on Linux; our child cannot have been reaped
 	}
-	k.take(w)
+	w.open()
 	k.ready = true
+	k.take(w)
 	k.serves()
 	k.Log.Info("the keeper goes on as a new program", "program", k.Binary)
 }

@@ -126,11 +126,19 @@ func MakeDir(mountpoint string) (*os.File, error) {
 		lock.Close()
 		return nil, fmt.Errorf("a daemon for %s is already running (%s is locked)", mountpoint, lock.Name())
 	}
-	if err := os.WriteFile(filepath.Join(dir, mountpointFile), []byte(mountpoint), 0o600); err != nil {
+	if err := noteMountpoint(filepath.Join(dir, mountpointFile), mountpoint); err != nil {
 		lock.Close()
 		return nil, err
 	}
 	return lock, nil
+}
+
+// noteMountpoint writes the file whole: a keeper that adopts a worker does so while others look for the view.
+func noteMountpoint(path, mountpoint string) error {
+	if err := os.WriteFile(path+".new", []byte(mountpoint), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 // ErrStays says that a daemon goes on after its view was unmounted: another mount namespace still shows the view.
