@@ -85,7 +85,7 @@ func (s *story) stopped() {
 }
 
 func (s *story) copied() {
-	say("imgcp copies images block for block, through the view as fast as beside it, and asks before it destroys.")
+	say("imgcp copies images block for block, through the view, and asks before it destroys.")
 	s.shell("imgcp vmname-disk1.qcow2 vmname-disk4.qcow2", "")
 	s.shell("cmp vmname-disk1.qcow2 vmname-disk4.qcow2 && echo identical", "identical")
 	s.shell("imgcp vmname-disk3.img vmname-disk4.qcow2", "exit 4")
