@@ -30,7 +30,7 @@ func TestInodeNumberUsedAgain(t *testing.T) {
 		}
 	}
 	if name == "" {
-		t.Skip("this file system does not give an inode number to another file soon")
+		t.Skip("TMPDIR is on a file system that does not use an inode number again at once, as ext4 does")
 	}
 	node := w.lookup(name)
 	for range 2 {

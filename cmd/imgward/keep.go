@@ -62,7 +62,12 @@ func runKeeper(f *mountFlags, mountpoint string, from *origin) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(control.Dir(mountpoint))
+	left := !from.serves()
+	defer func() {
+		if left { // a worker that lives on has its control socket in there
+			os.RemoveAll(control.Dir(mountpoint))
+		}
+	}()
 	defer lock.Close()
 	log, logFile, err := openLog(f.logFile, from.foreground())
 	if err != nil {
@@ -73,6 +78,7 @@ func runKeeper(f *mountFlags, mountpoint string, from *origin) error {
 	if err != nil {
 		return err
 	}
+	left = true // from here on it ends with its worker
 	k := &keeper.Keeper{
 		Log:    log,
 		Binary: binary,
@@ -103,6 +109,9 @@ func runKeeper(f *mountFlags, mountpoint string, from *origin) error {
 	}
 	return err
 }
+
+// serves says whether there is a worker already.
+func (o *origin) serves() bool { return o.adopt != 0 || o.estate != nil }
 
 func (o *origin) foreground() bool { return o.starter == nil && o.estate == nil }
 

@@ -56,7 +56,7 @@ func (w *worker) renewKeeper() {
 	if err != nil || os.SameFile(own, keepers) {
 		return
 	}
-	w.log.Info("the keeper is of another version; it is to become this one", "pid", w.keeperPID.Load())
+	w.log.Info("the keeper runs another program; it is asked to become this one", "pid", w.keeperPID.Load())
 	if err := w.keeper.Renew(); err != nil {
 		w.log.Warn("cannot tell the keeper", "error", err)
 	}

@@ -113,6 +113,9 @@ func (k *Keeper) Run() error {
 		if k.served {
 			pause = 0
 		}
+		if k.leaving {
+			k.asked.Store(nil) // it has had every signal
+		}
 		k.report(status, died.Sub(began))
 		k.stopping, k.leaving, k.served = false, false, false
 		for next == nil {

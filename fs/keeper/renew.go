@@ -34,7 +34,11 @@ func (c *Client) Renew() error { return c.Notify(renewVar + "=1") }
 
 // renew returns only if nothing came of it.
 func (k *Keeper) renew() {
-	if k.Self == nil || k.fallback || !k.served || k.leaving || k.stopping || k.candidate != nil {
+	if k.Self == nil {
+		k.Log.Info("a keeper in the foreground stays the program that it is")
+		return
+	}
+	if k.fallback || !k.served || k.leaving || k.stopping || k.candidate != nil {
 		return
 	}
 	k.discard(k.standby) // it has nothing yet; the next one takes a moment
@@ -44,7 +48,14 @@ func (k *Keeper) renew() {
 	k.Log.Error("the keeper cannot become the new program, and stays as it is", "program", k.Binary, "error", err)
 }
 
-func (k *Keeper) become() error {
+// become executes the program that serves, and no other: the path may lead to one by now of which nobody knows whether it
+// can.
+func (k *Keeper) become() (err error) {
+	if same, err := k.goodIsAt(k.Binary); err != nil {
+		return err
+	} else if !same {
+		return errors.New("the path leads to another program than the one that serves")
+	}
 	e := &Estate{
 		Conn: k.conn, Names: k.names, Files: make(map[string]int, len(k.files)), Binary: k.Binary,
 		Worker: heir{k.worker.pid, k.worker.pidfd, k.worker.end, k.worker.adopted(), k.worker.after},
@@ -57,17 +68,26 @@ func (k *Keeper) become() error {
 		return err
 	}
 	defer will.Close()
-	inherited := append(e.descriptors(), int(will.Fd()))
-	for _, fd := range inherited {
+	for _, fd := range append(e.descriptors(), int(will.Fd())) {
+		defer func() { err = errors.Join(err, closeOnExec(fd, true)) }()
 		if err := closeOnExec(fd, false); err != nil {
 			return err
 		}
 	}
 	err = unix.Exec(k.Binary, append([]string{os.Args[0]}, k.Self(int(will.Fd()))...), os.Environ())
-	for _, fd := range inherited {
-		err = errors.Join(err, closeOnExec(fd, true))
-	}
 	return fmt.Errorf("execute %s: %w", k.Binary, err)
+}
+
+func (k *Keeper) goodIsAt(path string) (bool, error) {
+	if k.good == nil {
+		return false, errors.New("the program that serves could not be looked at")
+	}
+	serves, err := k.good.Stat()
+	if err != nil {
+		return false, err
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(serves, there), err
 }
 
 // write puts the estate into a file without a name: an environment string has room for a few thousand descriptors only.

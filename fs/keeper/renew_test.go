@@ -135,30 +135,31 @@ func TestRenewWhileItDies(t *testing.T) {
 	k.end(t)
 }
 
-// TestRenewFails: a program that cannot be executed leaves the keeper as it is.
+// TestRenewFails: where the program's path leads nowhere by now, or to another program, the keeper stays what it is. (If it
+// became /bin/false, so would this test.)
 func TestRenewFails(t *testing.T) {
-	socket, next := run(t, "3", func(k *Keeper) {
-		k.Self = func(int) []string { return nil }
-		ready := k.Ready
-		k.Ready = func() {
-			ready()
-			k.Binary = filepath.Join(t.TempDir(), "none") // gone since the worker was started
-		}
-	})
-	pid, _ := next()
-	c := client(t, socket)
-	if err := c.Renew(); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Leave(os.Args[0]); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Barrier(); err != nil {
-		t.Fatal(err)
-	}
-	unix.Kill(pid, unix.SIGKILL)
-	if _, inherited := next(); inherited != 3 {
-		t.Errorf("the next worker has %d descriptors, want 3", inherited)
+	for name, binary := range map[string]string{"gone": "/nonexistent", "another": "/bin/false"} {
+		t.Run(name, func(t *testing.T) {
+			socket, next := run(t, "3", func(k *Keeper) {
+				k.Self = func(int) []string { return nil }
+				k.Ready = func() { k.Binary = binary }
+			})
+			pid, _ := next()
+			c := client(t, socket)
+			if err := c.Renew(); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Leave(os.Args[0]); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Barrier(); err != nil {
+				t.Fatal(err)
+			}
+			unix.Kill(pid, unix.SIGKILL)
+			if _, inherited := next(); inherited != 3 {
+				t.Errorf("the next worker has %d descriptors, want 3", inherited)
+			}
+		})
 	}
 }
 

@@ -42,7 +42,7 @@ func list(b *strings.Builder, key string, values []string) {
 	fmt.Fprintf(b, "%s = [%s]\n", key, strings.Join(quoted, ", "))
 }
 
-// quote writes a basic string of TOML, which knows fewer escapes than Go's: control characters are \uXXXX there.
+// quote writes a basic string of TOML, which knows fewer escapes than Go's: control characters are \u and four digits there.
 func quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -28,7 +28,7 @@ func dynamicOwnership(t *testing.T, h *harness.Host) {
 func appArmor(t *testing.T, h *harness.Host) {
 	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	if err != nil || enabled[0] != 'Y' {
-		t.Skip("this kernel has no AppArmor")
+		t.Skip("AppArmor is not enabled: CONFIG_SECURITY_APPARMOR, and apparmor among lsm=")
 	}
 	d := h.Run(t, harness.Spec{Name: "vm", Disks: []harness.Disk{{Target: "vda", File: h.Raw(t, "vm.img", 8*MiB)}}})
 	if xml := d.Virsh(t, "dumpxml").OK(t); !strings.Contains(xml, "model='apparmor'") {
