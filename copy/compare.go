@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package imgcopy
 
 import (
@@ -11,6 +13,8 @@ import (
 
 	"imgward/copy/digest"
 	"imgward/copy/manifest"
+	"imgward/copy/move"
+	"imgward/copy/source"
 )
 
 // Difference is a range in which an image is not as it should be: whole blocks of digest.Block, but at the end.
@@ -22,33 +26,46 @@ type Difference struct {
 // Check compares the image at path with the manifest at manifestPath. Differences are an error that is ErrVerify. A
 // device may be larger than its image was.
 func Check(ctx context.Context, path, manifestPath string, o Options) ([]Difference, error) {
-	m, err := loadManifest(manifestPath)
-	if err != nil {
-		return nil, err
-	}
 	src, err := openImage(ctx, path, &o)
 	if err != nil {
 		return nil, err
 	}
-	defer src.close()
-	o.Progress.Data.Store(src.data())
-	if src.size < m.Size || src.kind == regular && src.size > m.Size {
-		return nil, fmt.Errorf("%w: %s has %d bytes, the manifest's image has %d", ErrVerify, path, src.size, m.Size)
+	defer src.Close()
+	o.Progress.Data.Store(src.Data())
+	m, err := loadManifest(manifestPath, func(size int64) error {
+		if src.Size < size || src.Kind == source.Regular && src.Size > size {
+			return fmt.Errorf("%w: %s has %d bytes, the manifest's image has %d", ErrVerify, path, src.Size, size)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	have, err := hashImage(ctx, src, m.Algorithm, m.Size, &o)
 	if err != nil {
-		return nil, cause(ctx, err)
+		return nil, Cause(ctx, err)
 	}
 	return differences(have, m.Blocks, m.Size, path)
 }
 
-func loadManifest(path string) (manifest.Manifest, error) {
+// Digest is the root of the tree of BLAKE3 hashes (package digest) of the image at path, read from the medium, and its size.
+func Digest(ctx context.Context, path string, o Options) (digest.Sum, int64, error) {
+	src, err := openImage(ctx, path, &o)
+	if err != nil {
+		return "", 0, err
+	}
+	defer src.Close()
+	blocks, err := hashImage(ctx, src, digest.BLAKE3, src.Size, &o)
+	return digest.Join(digest.BLAKE3, blocks), src.Size, Cause(ctx, err)
+}
+
+func loadManifest(path string, sized func(int64) error) (manifest.Manifest, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return manifest.Manifest{}, fmt.Errorf("open the manifest: %w", err)
 	}
 	defer f.Close()
-	m, err := manifest.Parse(f)
+	m, err := manifest.Parse(f, sized)
 	if err != nil {
 		return manifest.Manifest{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -61,36 +78,36 @@ func Compare(ctx context.Context, a, b string, o Options) ([]Difference, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer srcA.close()
+	defer srcA.Close()
 	srcB, err := openImage(ctx, b, &o)
 	if err != nil {
 		return nil, err
 	}
-	defer srcB.close()
-	size := min(srcA.size, srcB.size)
-	if larger := bigger(srcA, srcB); larger != nil && larger.kind == regular {
-		return nil, fmt.Errorf("%w: %s has %d bytes, %s has %d", ErrVerify, a, srcA.size, b, srcB.size)
+	defer srcB.Close()
+	size := min(srcA.Size, srcB.Size)
+	if larger := bigger(srcA, srcB); larger != nil && larger.Kind == source.Regular {
+		return nil, fmt.Errorf("%w: %s has %d bytes, %s has %d", ErrVerify, a, srcA.Size, b, srcB.Size)
 	}
-	o.Progress.Data.Store(srcA.data() + srcB.data())
+	o.Progress.Data.Store(srcA.Data() + srcB.Data())
 	var sums [2][]digest.Sum
 	group, inner := errgroup.WithContext(ctx)
-	for i, src := range []*source{srcA, srcB} {
+	for i, src := range []*source.Source{srcA, srcB} {
 		group.Go(func() (err error) {
 			sums[i], err = hashImage(inner, src, digest.XXH3, size, &o)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, cause(ctx, err)
+		return nil, Cause(ctx, err)
 	}
 	return differences(sums[0], sums[1], size, a+" and "+b)
 }
 
-func bigger(a, b *source) *source {
+func bigger(a, b *source.Source) *source.Source {
 	switch {
-	case a.size > b.size:
+	case a.Size > b.Size:
 		return a
-	case b.size > a.size:
+	case b.Size > a.Size:
 		return b
 	}
 	return nil
@@ -98,29 +115,29 @@ func bigger(a, b *source) *source {
 
 // openImage opens an image that can be read twice, and locks it like the source of a copy: while a machine writes to it
 // no answer would mean anything.
-func openImage(ctx context.Context, path string, o *Options) (*source, error) {
-	src, err := openSource(path)
+func openImage(ctx context.Context, path string, o *Options) (*source.Source, error) {
+	src, err := source.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if src.kind == stream {
-		src.close()
+	if src.Kind == source.Stream {
+		src.Close()
 		return nil, fmt.Errorf("%s is a pipe; name a file or a block device", path)
 	}
-	if err := src.admit(ctx, o, nil); err != nil {
-		src.close()
+	if err := src.Admit(ctx, &o.Options.Options, ""); err != nil {
+		src.Close()
 		return nil, err
 	}
 	return src, nil
 }
 
 // hashImage reads from the medium: what is in the cache is not what is being asked about.
-func hashImage(ctx context.Context, src *source, alg digest.Algorithm, size int64, o *Options) ([]digest.Sum, error) {
-	h := newHandle(src.f, unix.O_RDONLY, true)
-	defer h.close()
-	h.medium = true
+func hashImage(ctx context.Context, src *source.Source, alg digest.Algorithm, size int64, o *Options) ([]digest.Sum, error) {
+	h := move.NewHandle(src.File, unix.O_RDONLY, true)
+	defer h.Close()
+	h.Medium = true
 	t := digest.New(alg, size)
-	if err := hash(ctx, h, t, span{0, size}, o, countedReader(h, &o.Progress.Checked)); err != nil {
+	if err := hash(ctx, h, t, move.Span{Off: 0, N: size}, o, countedReader(h, &o.Progress.Checked)); err != nil {
 		return nil, err
 	}
 	return t.Blocks(), nil
@@ -154,11 +171,11 @@ func describeDifferences(d []Difference) string {
 	for i, r := range d {
 		total += r.Len
 		if i < few {
-			places = append(places, fmt.Sprintf("%s at byte %d", Bytes(r.Len), r.Off))
+			places = append(places, fmt.Sprintf("%s at byte %d", move.Bytes(r.Len), r.Off))
 		}
 	}
 	if len(d) > few {
 		places = append(places, fmt.Sprintf("%d more", len(d)-few))
 	}
-	return fmt.Sprintf("blocks of %s differ: %s", Bytes(total), strings.Join(places, ", "))
+	return fmt.Sprintf("blocks of %s differ: %s", move.Bytes(total), strings.Join(places, ", "))
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package imgcopy
 
 import (
@@ -10,7 +12,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imgward/copy/dest"
+	"imgward/copy/internal/testfault"
+	"imgward/copy/internal/testimg"
 	"imgward/copy/internal/testvol"
+	"imgward/copy/move"
 )
 
 // failFrom makes the n-th operation of a kind and all after it fail. (A single failed write would come back as a short
@@ -28,17 +34,17 @@ func failFrom(op string, n int, errno syscall.Errno) func(string, int) syscall.E
 // meeting the fault. After each one there is either the whole image or nothing.
 func TestEveryFault(t *testing.T) {
 	testvol.Root(t)
-	src, dst := dirs(t)
-	var f faults
-	mnt := mountFaulty(t, dst, &f)
-	image := newImage(t, src+"/image", 3, 8*mib)
+	src, dst := testimg.Dirs(t)
+	var f testfault.Faults
+	mnt := testfault.Mount(t, dst, &f)
+	image := testimg.New(t, src+"/image", 3, 8*mib)
 	addNoise(t, image, 5*mib) // long enough to have its blocks reserved
 	for _, way := range []struct {
 		name   string
 		change func(*Options)
 	}{
 		{"new", nil},
-		{"replace", func(o *Options) { o.Overwrite = Replace }},
+		{"replace", func(o *Options) { o.Overwrite = dest.Replace }},
 		{"verify", func(o *Options) { o.Verify = true }},
 		{"resume", func(o *Options) { o.Resume, o.Checkpoint = true, mib }},
 	} {
@@ -51,28 +57,28 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
-func everyNth(t *testing.T, f *faults, op string, errno syscall.Errno, image, mnt, dst string, change func(*Options)) {
+func everyNth(t *testing.T, f *testfault.Faults, op string, errno syscall.Errno, image, mnt, dst string, change func(*Options)) {
 	for n := 1; ; n++ {
-		f.again(nil)
+		f.Again(nil)
 		replacing := false
 		if o := Defaults(); change != nil {
 			change(&o)
-			if replacing = o.Overwrite == Replace; replacing {
-				write(t, dst+"/copy", "the old one")
+			if replacing = o.Overwrite == dest.Replace; replacing {
+				testimg.Write(t, dst+"/copy", "the old one")
 			}
 		}
-		f.again(failFrom(op, n, errno))
+		f.Again(failFrom(op, n, errno))
 		_, err := tryCopy(image, mnt+"/copy", change)
-		met := f.count(op) >= n
-		f.again(nil)
+		met := f.Count(op) >= n
+		f.Again(nil)
 		switch {
 		case err == nil:
-			sameBytes(t, image, dst+"/copy")
+			testimg.Same(t, image, dst+"/copy")
 		case replacing && op != "fsync-dir": // which comes after the rename
-			if got := content(t, dst+"/copy"); got != "the old one" {
+			if got := testimg.Content(t, dst+"/copy"); got != "the old one" {
 				t.Fatalf("%s %d: %v, and the old image is no longer there", op, n, err)
 			}
-		case exists(dst+"/copy") && !replacing:
+		case Exists(dst+"/copy") && !replacing:
 			t.Fatalf("%s %d: %v, and there is a file under the final name", op, n, err)
 		}
 		clean(t, dst, err, op, n)
@@ -97,74 +103,75 @@ func clean(t *testing.T, dst string, err error, op string, n int) {
 		if e.Name() != "copy" && !(resumable && err != nil) {
 			t.Errorf("%s %d (%v) left %s behind", op, n, err, e.Name())
 		}
-		remove(t, dst+"/"+e.Name())
+		testimg.Remove(t, dst+"/"+e.Name())
 	}
 }
 
-func exists(path string) bool {
+func Exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
 
 func TestShortReadsAndWrites(t *testing.T) {
 	testvol.Root(t)
-	src, dst := dirs(t)
-	var f faults
-	f.short.Store(true)
-	to := mountFaulty(t, dst, &f)
-	image := newImage(t, src+"/image", 4, 5*mib+100)
+	src, dst := testimg.Dirs(t)
+	var f testfault.Faults
+	f.Short.Store(true)
+	to := testfault.Mount(t, dst, &f)
+	image := testimg.New(t, src+"/image", 4, 5*mib+100)
 	mustCopy(t, image, to+"/copy", nil)
 	mustCopy(t, to+"/copy", src+"/back", func(o *Options) { o.Verify = true })
-	sameBytes(t, image, src+"/back")
+	testimg.Same(t, image, src+"/back")
 }
 
 // TestSubmittedWrites: what goes to a FUSE file system by io_submit is as whole, and fails as loudly.
 func TestSubmittedWrites(t *testing.T) {
 	testvol.Root(t)
-	src, dst := dirs(t)
-	var f faults
-	mnt := mountFaulty(t, dst, &f)
-	image := dense(t, src+"/image", submitAfter+8*mib)
-	f.short.Store(true)
-	if r := mustCopy(t, image, mnt+"/copy", nil); r.Method != MethodDirect {
+	src, dst := testimg.Dirs(t)
+	var f testfault.Faults
+	mnt := testfault.Mount(t, dst, &f)
+	image := testimg.Dense(t, src+"/image", move.SubmitAfter+8*mib)
+	f.Short.Store(true)
+	if r := mustCopy(t, image, mnt+"/copy", nil); r.Method != move.MethodDirect {
 		t.Errorf("copied by %s: nothing was submitted", r.Method)
 	}
-	sameBytes(t, image, dst+"/copy")
-	remove(t, dst+"/copy")
-	f.short.Store(false)
-	f.again(nil)
-	mustCopy(t, dense(t, src+"/small", 4*mib), mnt+"/copy", nil)
-	perMiB := f.count("write") / 4
-	remove(t, dst+"/copy")
+	testimg.Same(t, image, dst+"/copy")
+	testimg.Remove(t, dst+"/copy")
+	f.Short.Store(false)
+	f.Again(nil)
+	mustCopy(t, testimg.Dense(t, src+"/small", 4*mib), mnt+"/copy", nil)
+	perMiB := f.Count("write") / 4
+	testimg.Remove(t, dst+"/copy")
 	for _, errno := range []syscall.Errno{unix.EIO, unix.ENOSPC} {
-		f.again(failFrom("write", perMiB*(submitAfter/mib+4), errno))
+		f.Again(failFrom("write", perMiB*(move.SubmitAfter/mib+4), errno))
 		if _, err := tryCopy(image, mnt+"/copy", nil); !errors.Is(err, errno) {
 			t.Errorf("error %v, want %v", err, errno)
 		}
-		onlyHolds(t, dst)
+		testimg.OnlyHolds(t, dst)
 	}
 }
 
 func TestNoSpaceMeanwhile(t *testing.T) {
 	testvol.Root(t)
-	src, dst := dirs(t)
-	f := faults{}
-	mnt := mountFaulty(t, dst, &f)
-	image := dense(t, src+"/image", 5*mib)
+	src, dst := testimg.Dirs(t)
+	f := testfault.Faults{}
+	mnt := testfault.Mount(t, dst, &f)
+	image := testimg.Dense(t, src+"/image", 5*mib)
 	for _, errno := range []syscall.Errno{unix.ENOSPC, unix.EDQUOT} {
-		f.again(failFrom("write", 3, errno))
-		if _, err := tryCopy(image, mnt+"/copy", nil); !errors.Is(err, ErrNoSpace) {
+		f.Again(failFrom("write", 3, errno))
+		if _, err := tryCopy(image, mnt+"/copy", nil); !errors.Is(err, move.ErrNoSpace) {
 			t.Errorf("%v: error %v, want ErrNoSpace", errno, err)
 		}
-		onlyHolds(t, dst)
+		testimg.OnlyHolds(t, dst)
 	}
 }
 
 // TestBadSectors: every read that covers bytes 1 MiB to 1 MiB + 8 KiB fails.
 func TestBadSectors(t *testing.T) {
 	testvol.Root(t)
-	src, dst := dirs(t)
-	image := dense(t, src+"/image", 3*mib)
+	src, dst := testimg.Dirs(t)
+	image := testimg.Dense(t, src+"/image", 3*mib)
+	var log testimg.Log
 	for _, c := range []struct {
 		how   OnError
 		heals int // the read after which the medium works; 0: never
@@ -177,33 +184,37 @@ func TestBadSectors(t *testing.T) {
 		{Retry, 5, nil, 0},
 	} {
 		t.Run(fmt.Sprint(c.how, c.heals), func(t *testing.T) {
-			mnt := mountBad(t, src, mib, 8*kib, c.heals)
+			mnt := testfault.MountBad(t, src, mib, 8*kib, c.heals)
+			log.Lines = nil
 			r, err := tryCopy(mnt+"/image", dst+"/copy", func(o *Options) {
-				o.OnError, o.Map, o.Verify = c.how, dst+"/map", true
+				o.OnError, o.Map, o.Verify, o.Log = c.how, dst+"/map", true, log.Logger()
 			})
 			if !errors.Is(err, c.err) {
 				t.Fatalf("error %v, want %v", err, c.err)
 			}
 			if c.how == Stop {
-				onlyHolds(t, dst)
+				testimg.OnlyHolds(t, dst)
 				return
 			}
-			defer remove(t, dst+"/copy")
-			want := []byte(content(t, image))
+			defer testimg.Remove(t, dst+"/copy")
+			want := []byte(testimg.Content(t, image))
 			clear(want[mib : mib+c.bad])
-			if content(t, dst+"/copy") != string(want) {
+			if testimg.Content(t, dst+"/copy") != string(want) {
 				t.Error("the copy is not the image with zeroes where it cannot be read")
 			}
 			if r.Missing != c.bad {
 				t.Errorf("%d bytes missing, want %d", r.Missing, c.bad)
 			}
 			if c.bad == 0 {
-				onlyHolds(t, dst, "copy")
+				testimg.OnlyHolds(t, dst, "copy")
 				return
 			}
-			defer remove(t, dst+"/map")
-			if line := "0x00100000  0x00002000  -"; !strings.Contains(content(t, dst+"/map"), line) {
-				t.Errorf("no line %q in the map:\n%s", line, content(t, dst+"/map"))
+			defer testimg.Remove(t, dst+"/map")
+			if n := len(log.Lines); n != 2 || !log.Has("offset=1048576 bytes=8192") {
+				t.Errorf("one bad part of two blocks is %d lines, want the first error and the part:\n%s", n, log.Lines)
+			}
+			if line := "0x00100000  0x00002000  -"; !strings.Contains(testimg.Content(t, dst+"/map"), line) {
+				t.Errorf("no line %q in the map:\n%s", line, testimg.Content(t, dst+"/map"))
 			}
 		})
 	}
@@ -217,7 +228,7 @@ func addNoise(t *testing.T, path string, n int64) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.WriteAt(noise(random(4), n), 0); err != nil {
+	if _, err := f.WriteAt(testimg.Noise(testimg.Random(4), n), 0); err != nil {
 		t.Fatal(err)
 	}
 }

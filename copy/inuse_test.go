@@ -1,168 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package imgcopy
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"imgward/copy/dest"
+	"imgward/copy/internal/testimg"
 	"imgward/copy/internal/testvol"
+	"imgward/copy/source"
 	"imgward/guard"
 )
 
-// fakeLocks refuses the locks of some inodes.
-type fakeLocks struct {
-	held           map[uint64]bool
-	taken, release *int
-}
-
-func (l fakeLocks) take(f *os.File) (func(), error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, err
-	}
-	if l.held[st.Ino] {
-		return nil, fmt.Errorf("locked: %w", ErrInUse)
-	}
-	*l.taken++
-	return func() { *l.release++ }, nil
-}
-
-func (l fakeLocks) Write(f *os.File) (func(), error) { return l.take(f) }
-func (l fakeLocks) Read(f *os.File) (func(), error)  { return l.take(f) }
-
-func newLocks(t *testing.T, held ...string) fakeLocks {
-	t.Helper()
-	l := fakeLocks{map[uint64]bool{}, new(int), new(int)}
-	for _, path := range held {
-		l.held[stat(t, path).Ino] = true
-	}
-	t.Cleanup(func() {
-		if *l.taken != *l.release {
-			t.Errorf("%d locks were taken, %d given back", *l.taken, *l.release)
-		}
-	})
-	return l
-}
-
 func TestDestinationInUse(t *testing.T) {
-	for _, way := range []Overwrite{Refuse, Replace, InPlace} {
-		src, dst := dirs(t)
-		image := newImage(t, src+"/image", 1, mib)
-		disk := write(t, dst+"/vm-disk2.img", "the live database")
-		users := usedBy(t, disk, true)
-		_, err := tryCopy(image, disk, func(o *Options) { o.Overwrite, o.Users, o.Locks = way, users, newLocks(t) })
-		want := ErrInUse
-		if way == Refuse {
-			want = ErrExists
-		}
-		if !errors.Is(err, want) || !strings.Contains(err.Error(), "vdb of running domain rhevm (pid 1234)") {
+	for _, way := range []dest.Overwrite{dest.Refuse, dest.Replace, dest.InPlace} {
+		src, dst := testimg.Dirs(t)
+		image := testimg.New(t, src+"/image", 1, mib)
+		disk := testimg.Write(t, dst+"/vm-disk2.img", "the live database")
+		users := testimg.UsedBy(t, disk, true)
+		_, err := tryCopy(image, disk, func(o *Options) { o.Overwrite, o.Users, o.Locks = way, users, testimg.NewLocks(t) })
+		if !errors.Is(err, source.ErrInUse) || strings.Contains(err.Error(), "--overwrite") || !strings.Contains(err.Error(), "vdb of running domain rhevm (pid 1234)") {
 			t.Errorf("overwrite=%q: error %v", way, err)
 		}
-		if content(t, disk) != "the live database" {
+		if testimg.Content(t, disk) != "the live database" {
 			t.Errorf("overwrite=%q: it was overwritten", way)
 		}
-		onlyHolds(t, dst, "vm-disk2.img")
+		testimg.OnlyHolds(t, dst, "vm-disk2.img")
 	}
 }
 
 func TestDestinationLocked(t *testing.T) {
-	src, dst := dirs(t)
-	image := newImage(t, src+"/image", 1, mib)
-	disk := write(t, dst+"/disk", "in use by a QEMU on another host")
-	_, err := tryCopy(image, disk, func(o *Options) { o.Overwrite, o.Users, o.Locks = Replace, fakeUsers{}, newLocks(t, disk) })
-	if !errors.Is(err, ErrInUse) || content(t, disk) != "in use by a QEMU on another host" {
+	src, dst := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 1, mib)
+	disk := testimg.Write(t, dst+"/disk", "in use by a QEMU on another host")
+	_, err := tryCopy(image, disk, func(o *Options) {
+		o.Overwrite, o.Users, o.Locks = dest.Replace, testimg.Users{}, testimg.NewLocks(t, disk)
+	})
+	if !errors.Is(err, source.ErrInUse) || testimg.Content(t, disk) != "in use by a QEMU on another host" {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestExceptionPermits(t *testing.T) {
-	src, dst := dirs(t)
-	image := write(t, src+"/image", "new")
-	disk := write(t, dst+"/disk", "old")
-	users := usedBy(t, disk, true)
-	users.permitted = true
-	mustCopy(t, image, disk, func(o *Options) { o.Overwrite, o.Users, o.Locks = InPlace, users, newLocks(t, disk) })
-	if content(t, disk) != "new" {
+	src, dst := testimg.Dirs(t)
+	image := testimg.Write(t, src+"/image", "new")
+	disk := testimg.Write(t, dst+"/disk", "old")
+	users := testimg.UsedBy(t, disk, true)
+	users.Exception = true
+	mustCopy(t, image, disk, func(o *Options) { o.Overwrite, o.Users, o.Locks = dest.InPlace, users, testimg.NewLocks(t, disk) })
+	if testimg.Content(t, disk) != "new" {
 		t.Error("the exception did not help")
 	}
 }
 
 func TestSourceInUse(t *testing.T) {
-	src, dst := dirs(t)
-	image := newImage(t, src+"/image", 1, mib)
-	_, err := tryCopy(image, dst+"/copy", func(o *Options) { o.Users, o.Locks = usedBy(t, image, true), newLocks(t) })
-	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "--live=") {
+	src, dst := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 1, mib)
+	_, err := tryCopy(image, dst+"/copy", func(o *Options) { o.Users, o.Locks = testimg.UsedBy(t, image, true), testimg.NewLocks(t) })
+	if !errors.Is(err, source.ErrInUse) || !strings.Contains(err.Error(), "--live=") {
 		t.Errorf("written to by a domain: error %v", err)
 	}
-	_, err = tryCopy(image, dst+"/copy", func(o *Options) { o.Users, o.Locks = fakeUsers{}, newLocks(t, image) })
-	if !errors.Is(err, ErrInUse) {
+	_, err = tryCopy(image, dst+"/copy", func(o *Options) { o.Users, o.Locks = testimg.Users{}, testimg.NewLocks(t, image) })
+	if !errors.Is(err, source.ErrInUse) {
 		t.Errorf("locked by a writer: error %v", err)
 	}
-	onlyHolds(t, dst)
-	mustCopy(t, image, dst+"/copy", func(o *Options) { o.Users, o.Locks = usedBy(t, image, false), newLocks(t) })
-	sameBytes(t, image, dst+"/copy")
+	testimg.OnlyHolds(t, dst)
+	mustCopy(t, image, dst+"/copy", func(o *Options) { o.Users, o.Locks = testimg.UsedBy(t, image, false), testimg.NewLocks(t) })
+	testimg.Same(t, image, dst+"/copy")
 }
 
 // stillLife gives a snapshot out that is another file than the image.
 type stillLife struct {
 	path   string
-	asked  *LiveImage
+	asked  *source.LiveImage
 	closed *bool
 }
 
-func (s stillLife) Snapshot(_ context.Context, i LiveImage) (*Snapshot, error) {
+func (s stillLife) Snapshot(_ context.Context, i source.LiveImage) (*source.Snapshot, error) {
 	*s.asked = i
 	f, err := os.Open(s.path)
-	return &Snapshot{File: f, Close: func() error { *s.closed = true; return f.Close() }}, err
+	return &source.Snapshot{File: f, Close: func() error { *s.closed = true; return f.Close() }}, err
 }
 
 func TestLiveSource(t *testing.T) {
-	src, dst := dirs(t)
-	image := newImage(t, src+"/image", 1, mib)
-	frozen := newImage(t, src+"/frozen", 2, 2*mib)
-	var asked LiveImage
+	src, dst := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 1, mib)
+	frozen := testimg.New(t, src+"/frozen", 2, 2*mib)
+	var asked source.LiveImage
 	var closed bool
 	mustCopy(t, image, dst+"/copy", func(o *Options) {
-		o.Users, o.Locks, o.Live = usedBy(t, image, true), newLocks(t), stillLife{frozen, &asked, &closed}
+		o.Users, o.Locks, o.Live = testimg.UsedBy(t, image, true), testimg.NewLocks(t), stillLife{frozen, &asked, &closed}
 	})
-	sameBytes(t, frozen, dst+"/copy")
+	testimg.Same(t, frozen, dst+"/copy")
 	if !closed || asked.Path != image || asked.Target != dst+"/copy" || len(asked.Uses) != 1 {
 		t.Errorf("closed %v, asked for %+v", closed, asked)
 	}
 }
 
 func TestBackingFileWarns(t *testing.T) {
-	src, dst := dirs(t)
-	image := write(t, src+"/image", "new")
-	base := write(t, dst+"/base", "old")
-	users := fakeUsers{uses: map[uint64][]guard.Use{stat(t, base).Ino: {{Domain: "a", Role: guard.RoleBacking, Evidence: guard.EvidenceLibvirt}}}}
-	var log journalLog
-	if _, err := tryCopy(image, base, func(o *Options) { o.Overwrite, o.Users, o.Log = Replace, users, log.logger() }); !errors.Is(err, ErrInUse) {
+	src, dst := testimg.Dirs(t)
+	image := testimg.Write(t, src+"/image", "new")
+	base := testimg.Write(t, dst+"/base", "old")
+	users := testimg.Users{Uses: map[uint64][]guard.Use{testimg.Stat(t, base).Ino: {{Domain: "a", Role: guard.RoleBacking, Evidence: guard.EvidenceLibvirt}}}}
+	var log testimg.Log
+	if _, err := tryCopy(image, base, func(o *Options) { o.Overwrite, o.Users, o.Log = dest.Replace, users, log.Logger() }); !errors.Is(err, source.ErrInUse) {
 		t.Errorf("error %v, want ErrInUse", err)
 	}
-	if !log.has("backing file") {
-		t.Errorf("no word about overlays: %q", log.lines)
+	if !log.Has("backing file") {
+		t.Errorf("no word about overlays: %q", log.Lines)
 	}
 }
 
 // TestIdleOverlayWarns: no machine runs, and yet an overlay would break.
 func TestIdleOverlayWarns(t *testing.T) {
-	src, dst := dirs(t)
-	image := write(t, src+"/image", "new")
-	base := write(t, dst+"/base.img", "old")
+	src, dst := testimg.Dirs(t)
+	image := testimg.Write(t, src+"/image", "new")
+	base := testimg.Write(t, dst+"/base.img", "old")
 	testvol.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.img", dst+"/middle.qcow2", "1M")
 	testvol.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "middle.qcow2", dst+"/top.qcow2")
 	testvol.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", dst+"/other.qcow2", "1M")
-	var log journalLog
-	mustCopy(t, image, base, func(o *Options) { o.Overwrite, o.Log = Replace, log.logger() })
+	var log testimg.Log
+	mustCopy(t, image, base, func(o *Options) { o.Overwrite, o.Log = dest.Replace, log.Logger() })
 	for name, warned := range map[string]bool{"middle.qcow2": true, "top.qcow2": true, "other.qcow2": false} {
-		if log.has(name) != warned {
-			t.Errorf("%s: a warning: %v, want %v: %q", name, !warned, warned, log.lines)
+		if log.Has(name) != warned {
+			t.Errorf("%s: a warning: %v, want %v: %q", name, !warned, warned, log.Lines)
 		}
 	}
 }

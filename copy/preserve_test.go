@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package imgcopy
 
 import (
@@ -8,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imgward/copy/internal/testimg"
 	"imgward/copy/internal/testvol"
 )
 
@@ -21,7 +24,7 @@ var attributes = map[string]bool{
 
 func decorated(t *testing.T, path string) {
 	t.Helper()
-	write(t, path, "image")
+	testimg.Write(t, path, "image")
 	for name := range attributes {
 		value := "+1234:+5678"
 		if err := unix.Setxattr(path, name, []byte(value), 0); err != nil {
@@ -37,7 +40,7 @@ func decorated(t *testing.T, path string) {
 
 func TestPreserve(t *testing.T) {
 	testvol.Root(t)
-	src, dst := dirs(t)
+	src, dst := testimg.Dirs(t)
 	decorated(t, src+"/image")
 	mustCopy(t, src+"/image", dst+"/copy", func(o *Options) { o.Preserve = true })
 	for name, kept := range attributes {
@@ -46,7 +49,7 @@ func TestPreserve(t *testing.T) {
 			t.Errorf("%s: %v; is it to be kept: %v", name, err, kept)
 		}
 	}
-	was, is := stat(t, src+"/image"), stat(t, dst+"/copy")
+	was, is := testimg.Stat(t, src+"/image"), testimg.Stat(t, dst+"/copy")
 	if is.Uid != 1234 || is.Gid != 5678 {
 		t.Errorf("owner %d:%d: the disk of a running domain goes back to whom libvirt remembers, 1234:5678", is.Uid, is.Gid)
 	}
@@ -65,10 +68,10 @@ func acl(t *testing.T, path string) string {
 
 func TestNothingIsPreservedUnasked(t *testing.T) {
 	testvol.Root(t)
-	src, dst := dirs(t)
+	src, dst := testimg.Dirs(t)
 	decorated(t, src+"/image")
 	mustCopy(t, src+"/image", dst+"/copy", nil)
-	if st := stat(t, dst+"/copy"); int(st.Uid) != os.Geteuid() || time.Since(time.Unix(st.Mtim.Unix())) > time.Hour {
+	if st := testimg.Stat(t, dst+"/copy"); int(st.Uid) != os.Geteuid() || time.Since(time.Unix(st.Mtim.Unix())) > time.Hour {
 		t.Errorf("owner %d, mtime %v: nobody asked for that", st.Uid, st.Mtim)
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package imgcopy
 
 import (
@@ -7,7 +9,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"imgward/copy/dest"
+	"imgward/copy/internal/testimg"
 	"imgward/copy/internal/testvol"
+	"imgward/copy/move"
 )
 
 // place is a file system or device that images are copied between.
@@ -70,39 +75,39 @@ func copyPair(t *testing.T, from, to place, seed uint64) {
 			dirty(t, dst)
 		}
 		if from.dev != "" && from.dev == to.dev {
-			if _, err := tryCopy(src, dst, func(o *Options) { o.Overwrite = Replace }); err == nil {
+			if _, err := tryCopy(src, dst, func(o *Options) { o.Overwrite = dest.Replace }); err == nil {
 				t.Error("a device was copied onto itself")
 			}
 			return
 		}
 		options := Defaults()
-		options.Overwrite = Replace
+		options.Overwrite = dest.Replace
 		if way != nil {
 			way(&options)
 		}
 		planned := planOf(t, src, dst, options)
 		var done steps
 		options.Explain = done.add
-		options.Progress = new(Progress)
+		options.Progress = new(move.Progress)
 		r, err := Copy(context.Background(), src, dst, options)
 		if err != nil {
 			t.Fatalf("way %d: %v", i, err)
 		}
-		sameBytes(t, src, dst)
+		testimg.Same(t, src, dst)
 		planned.check(t, src, r.Size)
 		done.check(t, src, r.Size)
 		if err := agree(planned, done); err != nil {
 			t.Errorf("way %d: %v\nplanned %v\ndone %v", i, err, planned, done)
 		}
-		if shared := done[0].Method == MethodClone; shared != (options.Reflink == Auto && from.link && from.dir == to.dir) {
+		if shared := done[0].Method == move.MethodClone; shared != (options.Reflink == Auto && from.link && from.dir == to.dir) {
 			t.Errorf("way %d: %s is not how this pair is best copied", i, done[0])
 		}
 		if to.dir != "" {
 			noWaste(t, i, src, dst, from)
-			remove(t, dst)
+			testimg.Remove(t, dst)
 		}
 		if from.dir != "" {
-			remove(t, src)
+			testimg.Remove(t, src)
 		}
 	}
 }
@@ -111,9 +116,9 @@ func copyPair(t *testing.T, from, to place, seed uint64) {
 func source4(t *testing.T, p place, seed uint64) string {
 	t.Helper()
 	if p.dev == "" {
-		return newImage(t, filepath.Join(p.dir, "image"), seed, imageSize)
+		return testimg.New(t, filepath.Join(p.dir, "image"), seed, imageSize)
 	}
-	image := newImage(t, filepath.Join(t.TempDir(), "image"), seed, deviceSize)
+	image := testimg.New(t, filepath.Join(t.TempDir(), "image"), seed, deviceSize)
 	testvol.Run(t, "dd", "if="+image, "of="+p.dev, "bs=1M", "conv=fsync", "status=none")
 	return p.dev
 }
@@ -126,7 +131,7 @@ func dirty(t *testing.T, dev string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.WriteAt(noise(random(77), deviceSize), 0); err != nil {
+	if _, err := f.WriteAt(testimg.Noise(testimg.Random(77), deviceSize), 0); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -143,7 +148,7 @@ func noWaste(t *testing.T, way int, src, dst string, from place) {
 		t.Fatal(err)
 	}
 	const slack = 128 * kib
-	if got, want := allocated(f), dataIn(t, src); got > want+slack && !(from.link && way < 2) {
+	if got, want := move.Allocated(f), dataIn(t, src); got > want+slack && !(from.link && way < 2) {
 		t.Errorf("way %d: %d bytes allocated for %d of data", way, got, want)
 	}
 }
@@ -151,10 +156,10 @@ func noWaste(t *testing.T, way int, src, dst string, from place) {
 // dataIn counts the blocks of 4 KiB that are not zeroes.
 func dataIn(t *testing.T, path string) (n int64) {
 	t.Helper()
-	b := []byte(content(t, path))
+	b := []byte(testimg.Content(t, path))
 	for len(b) > 0 {
 		block := b[:min(len(b), 4096)]
-		if !isZero(block) {
+		if !move.IsZero(block) {
 			n += 4096
 		}
 		b = b[len(block):]
@@ -162,21 +167,14 @@ func dataIn(t *testing.T, path string) (n int64) {
 	return n
 }
 
-func remove(t *testing.T, path string) {
-	t.Helper()
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // steps is an account of a copy, planned or done.
-type steps []Step
+type steps []move.Step
 
-func (s *steps) add(step Step) { *s = append(*s, step) }
+func (s *steps) add(step move.Step) { *s = append(*s, step) }
 
 func planOf(t *testing.T, from, to string, o Options) (planned steps) {
 	t.Helper()
-	o.Progress = new(Progress)
+	o.Progress = new(move.Progress)
 	if err := Plan(context.Background(), from, to, o, planned.add); err != nil {
 		t.Fatal("plan: ", err)
 	}
@@ -187,16 +185,16 @@ func planOf(t *testing.T, from, to string, o Options) (planned steps) {
 func (s steps) check(t *testing.T, src string, size int64) {
 	t.Helper()
 	at := int64(0)
-	f := open(t, src)
+	f := testimg.Open(t, src)
 	for _, step := range s {
 		if step.Off != at || step.Len <= 0 {
 			t.Fatalf("step %v does not follow byte %d", step, at)
 		}
 		at += step.Len
 		switch step.Method {
-		case MethodHole, MethodPunch, MethodZero:
+		case move.MethodHole, move.MethodPunch, move.MethodZero:
 			b := make([]byte, step.Len)
-			if _, err := f.ReadAt(b, step.Off); err != nil || !allZero(b) {
+			if _, err := f.ReadAt(b, step.Off); err != nil || !move.AllZero(b) {
 				t.Fatalf("step %v: there is data (%v)", step, err)
 			}
 		}
@@ -212,19 +210,19 @@ func agree(planned, done steps) error {
 	for _, d := range done {
 		p := planned.at(d.Off)
 		same := p.Method == d.Method && p.Why == d.Why
-		zeroes := d.Method == MethodHole || d.Method == MethodPunch || d.Method == MethodZero
-		if !same && !zeroes && p.Method != MethodPunch {
+		zeroes := d.Method == move.MethodHole || d.Method == move.MethodPunch || d.Method == move.MethodZero
+		if !same && !zeroes && p.Method != move.MethodPunch {
 			return fmt.Errorf("%v was planned as %v", d, p)
 		}
 	}
 	return nil
 }
 
-func (s steps) at(off int64) Step {
+func (s steps) at(off int64) move.Step {
 	for _, step := range s {
 		if off < step.Off+step.Len {
 			return step
 		}
 	}
-	return Step{}
+	return move.Step{}
 }

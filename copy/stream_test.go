@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package imgcopy
 
 import (
@@ -5,81 +7,47 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"imgward/copy/dest"
+	"imgward/copy/internal/testimg"
 	"imgward/copy/internal/testvol"
 )
 
-func fifo(t *testing.T) string {
-	t.Helper()
-	path := t.TempDir() + "/pipe"
-	if err := unix.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// fill writes a file into a pipe, a piece at a time, in the background. Only a reader that has had what it asked for
-// (count=) may go before the end.
-func fill(t *testing.T, pipe, from string) {
-	t.Helper()
-	b := []byte(content(t, from))
-	done := make(chan error, 1)
-	go func() {
-		w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
-		if err == nil {
-			_, err = io.CopyBuffer(struct{ io.Writer }{w}, strings.NewReader(string(b)), make([]byte, 7777))
-			err = errors.Join(err, w.Close())
-		}
-		done <- err
-	}()
-	t.Cleanup(func() {
-		if r, err := os.OpenFile(pipe, os.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
-			r.Close() // a writer that nobody came to read from need not wait any longer
-		}
-		if err := <-done; err != nil && !errors.Is(err, unix.EPIPE) {
-			t.Error(err)
-		}
-	})
-}
-
 func TestFromPipe(t *testing.T) {
 	for _, size := range []int64{0, 1, mib, 5*mib + 77} {
-		src, dst := dirs(t)
-		image := newImage(t, src+"/image", uint64(size), size)
-		pipe := fifo(t)
-		fill(t, pipe, image)
+		src, dst := testimg.Dirs(t)
+		image := testimg.New(t, src+"/image", uint64(size), size)
+		pipe := testimg.Fifo(t)
+		testimg.Fill(t, pipe, image)
 		mustCopy(t, pipe, dst+"/copy", func(o *Options) { o.Verify, o.Manifest = true, src+"/m" })
-		sameBytes(t, image, dst+"/copy")
-		if got := stat(t, dst+"/copy").Size; got != size {
+		testimg.Same(t, image, dst+"/copy")
+		if got := testimg.Stat(t, dst+"/copy").Size; got != size {
 			t.Errorf("size %d became %d", size, got)
 		}
 		if _, err := Check(context.Background(), image, src+"/m", Defaults()); err != nil {
 			t.Error(err)
 		}
-		onlyHolds(t, dst, "copy")
+		testimg.OnlyHolds(t, dst, "copy")
 	}
 }
 
 func TestFromPipeToDevice(t *testing.T) {
-	src, _ := dirs(t)
-	image := newImage(t, src+"/image", 1, imageSize)
+	src, _ := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 1, imageSize)
 	dev := testvol.Device(t, deviceSize)
 	dirty(t, dev)
-	pipe := fifo(t)
-	fill(t, pipe, image)
-	mustCopy(t, pipe, dev, func(o *Options) { o.Overwrite = Replace })
-	sameBytes(t, image, dev)
+	pipe := testimg.Fifo(t)
+	testimg.Fill(t, pipe, image)
+	mustCopy(t, pipe, dev, func(o *Options) { o.Overwrite = dest.Replace })
+	testimg.Same(t, image, dev)
 }
 
 func TestToPipe(t *testing.T) {
-	src, dst := dirs(t)
-	image := newImage(t, src+"/image", 3, 4*mib+5)
-	pipe := fifo(t)
+	src, dst := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 3, 4*mib+5)
+	pipe := testimg.Fifo(t)
 	got := make(chan error, 1)
 	go func() {
 		r, err := os.Open(pipe)
@@ -94,7 +62,7 @@ func TestToPipe(t *testing.T) {
 	if err := <-got; err != nil {
 		t.Fatal(err)
 	}
-	sameBytes(t, image, dst+"/copy")
+	testimg.Same(t, image, dst+"/copy")
 	if _, err := Check(context.Background(), dst+"/copy", src+"/m", Defaults()); err != nil {
 		t.Error(err)
 	}
@@ -102,8 +70,8 @@ func TestToPipe(t *testing.T) {
 
 // TestSilentPipe: a pipe that nobody writes to does not keep a copy from being interrupted.
 func TestSilentPipe(t *testing.T) {
-	_, dst := dirs(t)
-	pipe := fifo(t)
+	_, dst := testimg.Dirs(t)
+	pipe := testimg.Fifo(t)
 	w, err := os.OpenFile(pipe, os.O_RDWR, 0) // so that it has a writer
 	if err != nil {
 		t.Fatal(err)
@@ -114,5 +82,5 @@ func TestSilentPipe(t *testing.T) {
 	if _, err := Copy(ctx, pipe, dst+"/copy", Defaults()); !errors.Is(err, errStopped) {
 		t.Errorf("error %v", err)
 	}
-	onlyHolds(t, dst)
+	testimg.OnlyHolds(t, dst)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package imgcopy
 
 import (
@@ -15,13 +17,14 @@ import (
 	"imgward/copy/digest"
 	"imgward/copy/internal/sys"
 	"imgward/copy/manifest"
+	"imgward/copy/move"
 	"imgward/copy/rescue"
 )
 
 // wantSums begins to hash if the copy is to be verified or described.
 func (c *copier) wantSums(size int64) {
 	switch {
-	case c.opts.Manifest != "":
+	case c.opts.Manifest != "" || c.opts.Digest:
 		c.sums = digest.New(digest.BLAKE3, size) // it serves verification as well
 	case c.opts.Verify:
 		c.sums = digest.New(digest.XXH3, size)
@@ -35,87 +38,87 @@ func (c *copier) hashRest(ctx context.Context) error {
 	if c.hashed == 0 {
 		return nil
 	}
-	src := newHandle(c.src.f, unix.O_RDONLY, c.opts.Direct != Never)
-	defer src.close()
+	src := move.NewHandle(c.src.File, unix.O_RDONLY, c.opts.Direct != Never)
+	defer src.Close()
 	read := countedReader(src, &c.prog.Checked)
 	if c.opts.OnError != Stop { // what cannot be read counts as the zeroes that the copy has there
-		s := &salvage{src: src, bad: new(rescue.Map), log: slog.New(slog.DiscardHandler)}
+		s := &move.Salvage{Src: src, Bad: new(rescue.Map), Log: slog.New(slog.DiscardHandler)}
 		whole := read
 		read = func(ctx context.Context, b []byte, off int64) error {
 			if err := whole(ctx, b, off); err != nil {
-				return s.read(ctx, b, off, err)
+				return s.Read(ctx, b, off, err)
 			}
 			return nil
 		}
 	}
-	return hash(ctx, src, c.sums, span{0, c.hashed}, c.opts, read)
+	return hash(ctx, src, c.sums, move.Span{Off: 0, N: c.hashed}, c.opts, read)
 }
 
 // reader fills b from off.
 type reader func(ctx context.Context, b []byte, off int64) error
 
 // countedReader reads from h and adds to a counter.
-func countedReader(h *handle, count *atomic.Int64) reader {
+func countedReader(h *move.Handle, count *atomic.Int64) reader {
 	return func(_ context.Context, b []byte, off int64) error {
-		n, err := h.readAt(b, off)
+		n, err := h.ReadAt(b, off)
 		count.Add(int64(n))
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("%s ends at byte %d", h.f.Name(), off+int64(n))
+			return fmt.Errorf("%s ends at byte %d", h.File.Name(), off+int64(n))
 		}
 		return err
 	}
 }
 
 // hash feeds a range of h, which begins where a leaf does, to the tree.
-func hash(ctx context.Context, h *handle, t *digest.Tree, r span, o *Options, read reader) error {
-	s := sweep{
-		src: h, requests: o.Requests, limit: o.Limit, whole: true, read: read,
-		visit: func(_ context.Context, p piece, b []byte) error {
+func hash(ctx context.Context, h *move.Handle, t *digest.Tree, r move.Span, o *Options, read reader) error {
+	s := move.Sweep{
+		Src: h, Requests: o.Requests, Limit: o.Limit, Read: read,
+		Visit: func(_ context.Context, p move.Piece, b []byte) error {
 			if b == nil {
-				t.Hole(p.off, p.n)
+				t.Hole(p.Off, p.N)
 			} else {
-				t.Data(p.off, b)
+				t.Data(p.Off, b)
 			}
 			return nil
 		},
 	}
-	return s.run(ctx, r.off, r.end())
+	return s.Run(ctx, r.Off, r.End())
 }
 
 // verify reads the copy back from the medium and compares it with what was read from the source. A block that differs
 // is written once more: a bit that fell over on its way is cured by that, a bad medium or bad memory is not.
 func (c *copier) verify(ctx context.Context) error {
-	c.prog.phase.Store(PhaseVerify)
-	bad, err := c.differing(ctx, []span{{0, c.src.size}})
+	c.prog.SetPhase(move.PhaseVerify)
+	bad, err := c.differing(ctx, []move.Span{{Off: 0, N: c.src.Size}})
 	if err != nil || len(bad) == 0 {
 		return err
 	}
 	for _, b := range bad {
-		c.opts.Log.Warn("the copy differs from the source, writing it again", "offset", b.off, "bytes", b.n)
+		c.opts.Log.Warn("the copy differs from the source; imgcp writes this part again", "offset", b.Off, "bytes", b.N)
 		if err := c.repair(ctx, b); err != nil {
 			return err
 		}
 	}
-	still, err := c.differing(ctx, bad)
+	again, err := c.differing(ctx, bad)
 	if err != nil {
 		return err
 	}
-	if len(still) > 0 {
+	if len(again) > 0 {
 		return fmt.Errorf("%w: %s at byte %d of the copy is not what was written, for the second time; "+
-			"do not trust this medium (or this memory)", ErrVerify, Bytes(still[0].n), still[0].off)
+			"do not trust this medium (or this memory)", ErrVerify, move.Bytes(again[0].N), again[0].Off)
 	}
 	c.repaired = len(bad)
 	return nil
 }
 
 // differing reads runs of whole blocks back and returns the blocks that are not as they should be.
-func (c *copier) differing(ctx context.Context, runs []span) (bad []span, err error) {
-	h, err := fromMedium(c.dst.file())
+func (c *copier) differing(ctx context.Context, runs []move.Span) (bad []move.Span, err error) {
+	h, err := fromMedium(c.dst.File())
 	if err != nil {
 		return nil, err
 	}
-	defer h.close()
-	got := digest.New(c.sums.Algorithm(), c.src.size)
+	defer h.Close()
+	got := digest.New(c.sums.Algorithm(), c.src.Size)
 	for _, r := range runs {
 		if err := hash(ctx, h, got, r, c.opts, countedReader(h, &c.prog.Checked)); err != nil {
 			return nil, fmt.Errorf("read the copy back: %w", err)
@@ -123,9 +126,9 @@ func (c *copier) differing(ctx context.Context, runs []span) (bad []span, err er
 	}
 	want, have := c.sums.Blocks(), got.Blocks()
 	for _, r := range runs {
-		for off := r.off; off < r.end(); off += digest.Block {
+		for off := r.Off; off < r.End(); off += digest.Block {
 			if i := off / digest.Block; want[i] != have[i] {
-				bad = append(bad, span{off, min(digest.Block, c.src.size-off)})
+				bad = append(bad, move.Span{Off: off, N: min(digest.Block, c.src.Size-off)})
 			}
 		}
 	}
@@ -133,40 +136,40 @@ func (c *copier) differing(ctx context.Context, runs []span) (bad []span, err er
 }
 
 // fromMedium opens f for reads that no cache answers: with direct I/O, or where there is none with the cache emptied.
-func fromMedium(f *os.File) (*handle, error) {
+func fromMedium(f *os.File) (*move.Handle, error) {
 	if err := f.Sync(); err != nil {
-		return nil, outOfSpace(err)
+		return nil, move.OutOfSpace(err)
 	}
-	h := newHandle(f, unix.O_RDONLY, true)
-	h.medium = true
+	h := move.NewHandle(f, unix.O_RDONLY, true)
+	h.Medium = true
 	sys.Evict(f, 0, 0)
 	return h, nil
 }
 
 // repair copies one block again, from a source that must still be what it was.
-func (c *copier) repair(ctx context.Context, b span) error {
+func (c *copier) repair(ctx context.Context, b move.Span) error {
 	p := c.newPump()
-	defer p.close()
-	p.tell, p.order, p.done = nil, newSequence(b.off), func() error { return nil }
-	p.blank = false // what is wrong there must go, also where zeroes belong
-	p.sums = digest.New(c.sums.Algorithm(), c.src.size)
-	if err := p.run(ctx, b.off, b.end()); err != nil {
+	defer p.Close()
+	p.Order, p.Done = move.NewSequence(b.Off, nil), func() error { return nil }
+	p.Blank = false // what is wrong there must go, also where zeroes belong
+	p.Sums = digest.New(c.sums.Algorithm(), c.src.Size)
+	if err := p.Run(ctx, b.Off, b.End()); err != nil {
 		return err
 	}
-	if i := b.off / digest.Block; p.sums.Blocks()[i] != c.sums.Blocks()[i] {
-		return fmt.Errorf("%w: %s at byte %d of %s reads differently from one time to the next", ErrVerify, Bytes(b.n), b.off, c.src.name)
+	if i := b.Off / digest.Block; p.Sums.Blocks()[i] != c.sums.Blocks()[i] {
+		return fmt.Errorf("%w: %s at byte %d of %s reads differently from one time to the next", ErrVerify, move.Bytes(b.N), b.Off, c.src.Name)
 	}
 	return nil
 }
 
-// writeManifest puts the hashes beside the image, under their name only when they are whole.
+// writeManifest puts the hashes next to the image, under their name only when they are whole.
 func (c *copier) writeManifest() error {
 	if c.opts.Manifest == "" {
 		return nil
 	}
-	m := manifest.New(filepath.Base(c.src.name), c.sums)
-	if err := replaceFile(c.opts.Manifest, m.Write); err != nil {
-		return fmt.Errorf("write the manifest: %w", outOfSpace(err))
+	m := manifest.New(filepath.Base(c.src.Name), c.sums)
+	if err := writeSidecar(c.opts.Manifest, manifest.Magic, m.Write); err != nil {
+		return fmt.Errorf("the copy is whole, but its manifest could not be written: %w", move.OutOfSpace(err))
 	}
 	return nil
 }

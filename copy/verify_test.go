@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package imgcopy
 
 import (
@@ -8,15 +10,20 @@ import (
 	"strings"
 	"testing"
 
+	"imgward/copy/dest"
 	"imgward/copy/digest"
+	"imgward/copy/internal/testfault"
+	"imgward/copy/internal/testimg"
 	"imgward/copy/internal/testvol"
+	"imgward/copy/move"
+	"imgward/copy/source"
 )
 
 // TestVerifyRepairs flips bits on their way to the medium: once, which is repaired, and always, which is not.
 func TestVerifyRepairs(t *testing.T) {
 	testvol.Root(t)
-	src, dst := dirs(t)
-	image := newImage(t, src+"/image", 6, 9*mib)
+	src, dst := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 6, 9*mib)
 	for _, c := range []struct {
 		name     string
 		corrupts func(n int) bool
@@ -28,17 +35,17 @@ func TestVerifyRepairs(t *testing.T) {
 		{"always", func(n int) bool { return n%4 == 0 }, ErrVerify, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			mnt := mountFaulty(t, dst, &faults{corrupts: c.corrupts})
+			mnt := testfault.Mount(t, dst, &testfault.Faults{Corrupts: c.corrupts})
 			r, err := tryCopy(image, mnt+"/copy", func(o *Options) { o.Verify = true })
 			if !errors.Is(err, c.err) || r.Repaired != c.repaired {
 				t.Fatalf("error %v, %d blocks repaired", err, r.Repaired)
 			}
 			if c.err != nil {
-				onlyHolds(t, dst)
+				testimg.OnlyHolds(t, dst)
 				return
 			}
-			sameBytes(t, image, dst+"/copy")
-			remove(t, dst+"/copy")
+			testimg.Same(t, image, dst+"/copy")
+			testimg.Remove(t, dst+"/copy")
 		})
 	}
 }
@@ -46,9 +53,9 @@ func TestVerifyRepairs(t *testing.T) {
 // TestVerifyWithoutTransfer: what was shared instead of written is hashed as well.
 func TestVerifyWithoutTransfer(t *testing.T) {
 	dir := testvol.Mount(t, "btrfs", testvol.MinSize)
-	image := newImage(t, dir+"/image", 7, 3*mib)
+	image := testimg.New(t, dir+"/image", 7, 3*mib)
 	r := mustCopy(t, image, dir+"/copy", func(o *Options) { o.Verify, o.Manifest = true, dir+"/copy.manifest" })
-	if r.Method != MethodClone {
+	if r.Method != move.MethodClone {
 		t.Errorf("copied by %s", r.Method)
 	}
 	if _, err := Check(context.Background(), dir+"/copy", dir+"/copy.manifest", Defaults()); err != nil {
@@ -57,8 +64,8 @@ func TestVerifyWithoutTransfer(t *testing.T) {
 }
 
 func TestCheckAndCompare(t *testing.T) {
-	src, dst := dirs(t)
-	image := newImage(t, src+"/image", 8, digest.Block+3*mib)
+	src, dst := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 8, digest.Block+3*mib)
 	copied, manifest := dst+"/copy", dst+"/copy.manifest"
 	mustCopy(t, image, copied, func(o *Options) { o.Manifest = manifest })
 	ctx := context.Background()
@@ -110,11 +117,11 @@ func poke(t *testing.T, path string, at int64) {
 
 // TestDeviceAgainstManifest: a device may be larger than its image.
 func TestDeviceAgainstManifest(t *testing.T) {
-	src, _ := dirs(t)
-	image := newImage(t, src+"/image", 9, imageSize)
+	src, _ := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 9, imageSize)
 	dev := testvol.Device(t, deviceSize)
 	dirty(t, dev)
-	mustCopy(t, image, dev, func(o *Options) { o.Overwrite, o.Verify, o.Manifest = Replace, true, src+"/m" })
+	mustCopy(t, image, dev, func(o *Options) { o.Overwrite, o.Verify, o.Manifest = dest.Replace, true, src+"/m" })
 	if _, err := Check(context.Background(), dev, src+"/m", Defaults()); err != nil {
 		t.Error(err)
 	}
@@ -124,11 +131,11 @@ func TestDeviceAgainstManifest(t *testing.T) {
 }
 
 func TestInUseIsNotCompared(t *testing.T) {
-	src, _ := dirs(t)
-	a, b := newImage(t, src+"/a", 1, mib), newImage(t, src+"/b", 1, mib)
+	src, _ := testimg.Dirs(t)
+	a, b := testimg.New(t, src+"/a", 1, mib), testimg.New(t, src+"/b", 1, mib)
 	o := Defaults()
-	o.Users = usedBy(t, b, true)
-	if _, err := Compare(context.Background(), a, b, o); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "rhevm") {
+	o.Users = testimg.UsedBy(t, b, true)
+	if _, err := Compare(context.Background(), a, b, o); !errors.Is(err, source.ErrInUse) || !strings.Contains(err.Error(), "rhevm") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -15,12 +17,9 @@ func (fs *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Statu
 	if no != 0 {
 		return fuse.Status(no)
 	}
-	left, end := fs.once(&in.InHeader, sizeOf(h.fd))
-	_, no, ok := became(left)
-	if !ok && !(left != nil && shifted(in, left.Words[0], sizeOf(h.fd))) {
-		no = fs.fallocate(cancel, in, h)
-	}
-	end(0, no)
+	_, no = fs.exactlyOnce(&in.InHeader, []uint64{sizeOf(h.fd)}, func(before []uint64) bool {
+		return wasShifted(in, before[0], sizeOf(h.fd))
+	}, func() (int, syscall.Errno) { return 0, fs.fallocate(cancel, in, h) })
 	return fuse.Status(no)
 }
 
@@ -36,9 +35,9 @@ func (fs *FS) fallocate(cancel <-chan struct{}, in *fuse.FallocateIn, h *handle)
 	return errno(err)
 }
 
-// shifted says whether a predecessor took a range out or put one in: done twice, these two would lose data. The other
+// wasShifted says whether a predecessor took a range out or put one in: done twice, these two would lose data. The other
 // modes may be done twice, for nobody can have written since: the kernel holds the inode locked.
-func shifted(in *fuse.FallocateIn, before, now uint64) bool {
+func wasShifted(in *fuse.FallocateIn, before, now uint64) bool {
 	switch {
 	case in.Mode&unix.FALLOC_FL_COLLAPSE_RANGE != 0:
 		return now < before
@@ -67,16 +66,11 @@ func (fs *FS) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (u
 	if no != 0 {
 		return 0, fuse.Status(no)
 	}
-	left, end := fs.once(&in.InHeader)
-	n, no, ok := became(left)
-	if !ok {
-		n, no = fs.copyRange(cancel, in, from, to)
-	}
-	end(int(n), no)
-	return n, fuse.Status(no)
+	n, no := fs.exactlyOnce(&in.InHeader, nil, nil, func() (int, syscall.Errno) { return fs.copyRange(cancel, in, from, to) })
+	return uint32(n), fuse.Status(no)
 }
 
-func (fs *FS) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn, from, to *handle) (uint32, syscall.Errno) {
+func (fs *FS) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn, from, to *handle) (int, syscall.Errno) {
 	_, unlock, no := fs.permit(cancel, &in.InHeader, victim{n: to.node, op: guard.OpCopyInto})
 	if no != 0 {
 		return 0, no
@@ -91,7 +85,7 @@ func (fs *FS) copyRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn, from, 
 	if err != nil {
 		return 0, errno(err)
 	}
-	return uint32(n), 0
+	return n, 0
 }
 
 // StatFs is statfs(2).

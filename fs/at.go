@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -89,66 +91,16 @@ func (fs *FS) rememberFd(fd int, p place) (*node, syscall.Errno) {
 }
 
 // victims is what the guard is to be asked about, if op befalls the file.
-func (fs *FS) victims(d *doomed, op guard.Op) []victim {
+func (fs *FS) victims(d *doomed, op guard.Op) ([]victim, syscall.Errno) {
 	switch {
 	case d.n == nil:
-		return nil
+		return nil, 0
 	case d.n.regular():
-		return []victim{{n: d.n, op: op, path: fs.path(d.place)}}
+		return []victim{{n: d.n, op: op, path: fs.path(d.place)}}, 0
 	case d.n.dir() && op == guard.OpRename:
 		return fs.below(d)
 	}
-	return nil
-}
-
-// below lists the images in use below a directory that is to be renamed: their paths would change under the feet of
-// whoever opens them next by name (a VM's next start, a snapshot's backing file).
-func (fs *FS) below(d *doomed) []victim {
-	prefix := fs.path(d.place)() + "/"
-	var vs []victim
-	for _, img := range fs.Images(fs.ctx) {
-		if img.ID == (guard.ID{}) {
-			return []victim{{n: d.n, op: guard.OpRenameDir, path: fs.path(d.place), whole: true}}
-		}
-		path, below := fs.nameBelow(prefix, &img)
-		if !below {
-			continue
-		}
-		if n := fs.nodeAt(path); n != nil {
-			d.held = append(d.held, n.id)
-			vs = append(vs, victim{n: n, op: guard.OpRenameDir, path: func() string { return path }})
-		}
-	}
-	return append(vs, fs.ruledBelow(d)...)
-}
-
-// nameBelow finds a name of an image below a directory: the one by which the view knows it, or one by which a domain
-// does. A hard link has both.
-func (fs *FS) nameBelow(prefix string, img *Image) (string, bool) {
-	if strings.HasPrefix(img.Path, prefix) {
-		return img.Path, true
-	}
-	for _, u := range img.Uses {
-		if path, ok := fs.inView(u.Path); ok && strings.HasPrefix(path, prefix) {
-			return path, true
-		}
-	}
-	return "", false
-}
-
-// nodeAt makes a node of a path of the view that the kernel may not have asked for yet. It counts a lookup.
-func (fs *FS) nodeAt(path string) *node {
-	fd, err := fs.host.inTree(path, unix.O_PATH)
-	if err != nil {
-		return nil
-	}
-	var st syscall.Stat_t
-	if err := fstat(fd, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFREG {
-		unix.Close(fd)
-		return nil
-	}
-	n, _ := fs.nodes.remember(fd, &st, &node{id: rootID}, path)
-	return n
+	return nil, 0
 }
 
 // pathOf is a name of the node relative to the view's root.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -29,7 +31,7 @@ func (fs *FS) attr(n *node, fd int, out *fuse.AttrOut) syscall.Errno {
 		return errno(err)
 	}
 	fs.fillAttr(&st, &out.Attr)
-	out.SetTimeout(n.attrTimeout())
+	out.SetTimeout(n.attrTimeout(st.Mode))
 	return 0
 }
 
@@ -60,7 +62,7 @@ func (fs *FS) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fus
 	}
 	out.Statx.FromStatx(&sx)
 	out.Statx.Ino = fs.ino(&syscall.Stat_t{Dev: n.key.Dev, Ino: n.key.Ino})
-	out.SetTimeout(n.attrTimeout())
+	out.SetTimeout(n.attrTimeout(n.mode | uint32(sx.Mode)&0o7777))
 	return fuse.OK
 }
 
@@ -131,12 +133,9 @@ func utimens(fd int, in *fuse.SetAttrIn) error {
 
 // truncate changes a file's size, through the caller's own handle where there is one.
 func (fs *FS) truncate(cancel <-chan struct{}, n *node, fd int, in *fuse.SetAttrIn) syscall.Errno {
-	left, end := fs.once(&in.InHeader, sizeOf(fd))
-	_, no, ok := became(left)
-	if !ok && !(left != nil && resized(left.Words[0], sizeOf(fd), in.Size)) {
-		no = fs.resize(cancel, n, fd, in)
-	}
-	end(0, no)
+	_, no := fs.exactlyOnce(&in.InHeader, []uint64{sizeOf(fd)}, func(before []uint64) bool {
+		return wasResized(before[0], sizeOf(fd), in.Size)
+	}, func() (int, syscall.Errno) { return 0, fs.resize(cancel, n, fd, in) })
 	return no
 }
 

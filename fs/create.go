@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -38,6 +40,9 @@ func (fs *FS) create(in *fuse.InHeader, name string, out *fuse.EntryOut, deed fu
 		return fuse.Status(no)
 	}
 	defer p.release()
+	if fs.nodes.records.Full() {
+		return fuse.Status(syscall.ENFILE)
+	}
 	no = fs.make(in, p, func() error {
 		return callerOf(in).as(setgid(p), func() error { return deed(p) })
 	})
@@ -77,6 +82,9 @@ func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 		return fuse.Status(no)
 	}
 	defer p.release()
+	if no := fs.roomForNew(); no != 0 {
+		return fuse.Status(no)
+	}
 	flags := int(in.Flags)
 	for {
 		no := fs.createNew(p, in, out)
@@ -87,6 +95,14 @@ func (fs *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out
 			return fuse.Status(no)
 		}
 	}
+}
+
+// roomForNew says beforehand whether a file can be made and opened.
+func (fs *FS) roomForNew() syscall.Errno {
+	if fs.nodes.records.Full() {
+		return syscall.ENFILE
+	}
+	return fs.roomForHandle()
 }
 
 // createNew makes the file with O_EXCL, so nothing that exists is touched.
@@ -121,20 +137,22 @@ func (fs *FS) created(path, fd int, p place, in *fuse.CreateIn, out *fuse.Create
 	}
 	n, no := fs.nodes.get(out.NodeId)
 	if no == 0 {
-		n.mu.Lock()
-		defer n.mu.Unlock()
+		n.deeds.Lock()
+		defer n.deeds.Unlock()
 		if h := fs.handles.answer(in.Unique); h != nil && h.node == n {
 			unix.Close(fd)
+			n.mu.Lock()
+			defer n.mu.Unlock()
 			n.answerOpen(h, &out.OpenOut)
 			return 0
 		}
-		no = fs.opened(n, fd, int(in.Flags), false, &in.InHeader, &out.OpenOut)
+		no = fs.opened(n, fd, &opening{flags: int(in.Flags), in: &in.InHeader}, &out.OpenOut)
 	}
 	if no != 0 {
 		fs.nodes.forget(out.NodeId, 1)
 		return no
 	}
-	out.SetAttrTimeout(n.entryTimeout())
+	out.SetAttrTimeout(n.entryTimeout(out.Attr.Mode))
 	return 0
 }
 
@@ -159,6 +177,9 @@ func (fs *FS) createOld(cancel <-chan struct{}, p place, in *fuse.CreateIn, out 
 
 // Tmpfile makes a file without a name (O_TMPFILE). Its descriptor goes to the keeper: nothing else finds it again.
 func (fs *FS) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	if no := fs.roomForNew(); no != 0 {
+		return fuse.Status(no)
+	}
 	dir, dirfd, release, no := fs.nodes.byID(in.NodeId)
 	if no != 0 {
 		return fuse.Status(no)

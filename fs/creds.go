@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -31,6 +33,40 @@ type caller struct {
 
 func (c caller) root() bool { return c.uid == 0 && c.gid == 0 }
 
+// identity is what a thread takes on for a call; the zero identity is the daemon's own.
+type identity struct {
+	uid, gid uint32   // of the file system
+	groups   []uint32 // nil: the daemon's own
+	dropped  uint64   // capabilities
+}
+
+// run runs f with the identity.
+func (id *identity) run(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if id.groups != nil {
+		setgroups(id.groups)
+		defer setgroups(nil)
+	}
+	if id.gid != 0 {
+		setfs(unix.SYS_SETFSGID, id.gid)
+		defer setfs(unix.SYS_SETFSGID, 0)
+	}
+	// A change of fsuid from 0 drops every file system capability, and back to 0 raises them; the search of directories
+	// that the caller may enter by a group or capability of its own still needs them. So the capabilities come after it.
+	if id.uid != 0 || id.dropped != 0 {
+		defer setEffective(0)
+	}
+	if id.uid != 0 {
+		setfs(unix.SYS_SETFSUID, id.uid)
+		defer setfs(unix.SYS_SETFSUID, 0)
+	}
+	if id.uid != 0 || id.dropped != 0 {
+		setEffective(id.dropped)
+	}
+	return f()
+}
+
 // as runs f with the caller's file system uid and gid, and without the capabilities that would let the result differ
 // from what the caller gets natively. groups adds the supplementary groups, which decide whether a new file in a
 // set-gid directory, or a changed ACL, keeps its set-gid bit.
@@ -38,30 +74,14 @@ func (c caller) as(groups bool, f func() error) error {
 	if c.root() && !groups {
 		return f()
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var list []uint32
+	id := identity{uid: c.uid, gid: c.gid}
 	if groups {
-		list = supplementary(c.tid)
-		setgroups(list)
+		id.groups = supplementary(c.tid)
 	}
-	setfs(unix.SYS_SETFSGID, c.gid)
-	setfs(unix.SYS_SETFSUID, c.uid)
-	// A change of fsuid from 0 drops every file system capability; the search of directories that the caller may
-	// enter by a group or capability of its own still needs them.
-	dropped := uint64(0)
 	if c.uid != 0 {
-		dropped = capFsetid | capSysResource
+		id.dropped = capFsetid | capSysResource
 	}
-	setEffective(dropped)
-	err := f()
-	setfs(unix.SYS_SETFSUID, 0)
-	setfs(unix.SYS_SETFSGID, 0)
-	setEffective(0)
-	if len(list) > 0 {
-		setgroups(nil)
-	}
-	return err
+	return id.run(f)
 }
 
 // asGroups runs f as root, but with the caller's groups and without CAP_FSETID.
@@ -69,10 +89,8 @@ func (c caller) asGroups(f func() error) error {
 	if c.uid == 0 {
 		return f()
 	}
-	return caller{uid: 0, gid: c.gid, tid: c.tid}.as(true, func() error {
-		setEffective(capFsetid)
-		return f()
-	})
+	id := identity{gid: c.gid, groups: supplementary(c.tid), dropped: capFsetid}
+	return id.run(f)
 }
 
 // killing runs f, which changes the contents of the file behind fd, so that it clears the set-id bits that a change by
@@ -90,38 +108,47 @@ func (c caller) killing(asked bool, fd int, f func() error) error {
 }
 
 func withoutFsetid(f func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	setEffective(capFsetid)
-	err := f()
-	setEffective(0)
-	return err
+	id := identity{dropped: capFsetid}
+	return id.run(f)
 }
 
-// setfs is setfsuid or setfsgid, for this thread only. They cannot fail for root.
-func setfs(trap uintptr, id uint32) { unix.RawSyscall(trap, uintptr(id), 0, 0) }
+// die ends the process at once, and a successor takes over: a thread that cannot be given the credentials of a caller, or
+// brought back to its own, must not serve anyone.
+func die() {
+	for {
+		_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
+	}
+}
 
-// setEffective gives this thread all permitted capabilities but the dropped ones. It cannot fail on its own permitted
-// set; but a thread that cannot be brought back to what it was must not serve anyone else, so then the process ends, at
-// once, and a successor takes over.
+// setfs is setfsuid or setfsgid, for this thread only. They do not say whether they failed, but what was in force before:
+// so they are asked again (-1 changes nothing).
+func setfs(trap uintptr, id uint32) {
+	_, _, _ = unix.RawSyscall(trap, uintptr(id), 0, 0)
+	if now, _, _ := unix.RawSyscall(trap, ^uintptr(0), 0, 0); uint32(now) != id {
+		die()
+	}
+}
+
+// setEffective gives this thread all permitted capabilities but the dropped ones.
 func setEffective(dropped uint64) {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
-		_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
+		die()
 	}
 	data[0].Effective = data[0].Permitted &^ uint32(dropped)
 	data[1].Effective = data[1].Permitted &^ uint32(dropped>>32)
 	if err := unix.Capset(&hdr, &data[0]); err != nil {
-		_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
+		die()
 	}
 }
 
 // supplementary reads a thread's groups. A caller that is gone or not visible here has none.
 func supplementary(tid uint32) []uint32 {
+	list := []uint32{}
 	f, err := os.Open("/proc/" + strconv.Itoa(int(tid)) + "/status")
 	if err != nil {
-		return nil
+		return list
 	}
 	defer f.Close()
 	for s := bufio.NewScanner(f); s.Scan(); {
@@ -129,15 +156,14 @@ func supplementary(tid uint32) []uint32 {
 		if !ok {
 			continue
 		}
-		var list []uint32
 		for _, word := range strings.Fields(rest) {
 			if g, err := strconv.ParseUint(word, 10, 32); err == nil {
 				list = append(list, uint32(g))
 			}
 		}
-		return list
+		break
 	}
-	return nil
+	return list
 }
 
 // setgroups sets this thread's supplementary groups. The raw call, not syscall.Setgroups, which would change every
@@ -147,5 +173,7 @@ func setgroups(list []uint32) {
 	if len(list) > 0 {
 		p = unsafe.Pointer(&list[0])
 	}
-	unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(list)), uintptr(p), 0)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(list)), uintptr(p), 0); errno != 0 {
+		die()
+	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -33,6 +35,9 @@ func (fs *FS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 		out.Fh = h.fh
 		return fuse.OK
 	}
+	if no := fs.roomForHandle(); no != 0 {
+		return fuse.Status(no)
+	}
 	n, path, release, no := fs.nodes.byID(in.NodeId)
 	if no != 0 {
 		return fuse.Status(no)
@@ -64,7 +69,7 @@ func (fs *FS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 func (fs *FS) ReleaseDir(in *fuse.ReleaseIn) {
 	if h, no := fs.handles.peek(in.Fh); no == 0 {
 		fs.handles.remove(h)
-		h.close()
+		h.close(fs.nodes.closeFd)
 	}
 }
 
@@ -109,8 +114,10 @@ func (fs *FS) lookupEntry(h *handle, d *dirStream, e *dirent, out *fuse.EntryOut
 	// A regular file that is known is found by the number in its entry. A directory's entry may be a mount point, and
 	// its number that of what is hidden below.
 	if e.mode == syscall.S_IFREG {
-		if n := fs.nodes.known(guard.ID{Dev: d.dev, Ino: e.ino}); n != nil {
-			if err := fstat(int(n.fd.Load()), &st); err == nil {
+		if n, fd, done := fs.nodes.known(guard.ID{Dev: d.dev, Ino: e.ino}); n != nil {
+			err := fstat(fd, &st)
+			done()
+			if err == nil {
 				fs.fillEntry(n, &st, out)
 				return
 			}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -9,7 +11,7 @@ import (
 )
 
 // TestFlushDoesNotWaitForTheGuard: a process in execve(2) closes its descriptors, and cannot be looked at in /proc until
-// they are closed; the guard, which holds the node's lock, looks at all processes. Locks go as soon as they can.
+// they are closed; the guard, while the node's deeds are locked, looks at all processes.
 func TestFlushDoesNotWaitForTheGuard(t *testing.T) {
 	const owner = 7
 	for _, locked := range []bool{false, true} {
@@ -23,7 +25,7 @@ func TestFlushDoesNotWaitForTheGuard(t *testing.T) {
 			}
 		}
 		h, _ := w.handles.get(fh)
-		h.node.mu.Lock()
+		h.node.deeds.Lock() // as the guard does
 		done := make(chan fuse.Status, 1)
 		go func() { done <- w.Flush(nil, &fuse.FlushIn{Fh: fh, LockOwner: owner}) }()
 		select {
@@ -34,7 +36,7 @@ func TestFlushDoesNotWaitForTheGuard(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatal("close(2) waits for the guard")
 		}
-		h.node.mu.Unlock()
+		h.node.deeds.Unlock()
 		for end := time.Now().Add(20 * time.Second); h.node.lockers.Load() != 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("the closer's locks have stayed")

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package viewfs is the view: a FUSE file system over one backing tree that passes every operation through to the real
 // files, and asks the guard before those that would destroy an image in use.
 //
@@ -5,8 +7,19 @@
 //
 // Each family of operations has a file: lookup, attr, create, remove, rename, open, io, alloc, dir, xattr, lock, ioctl.
 // All of them work on descriptors: a node stands for an inode (node.go), at.go turns a node and a name into a
-// descriptor and a name, judge.go asks the guard. What must outlive the process is in package state; session.go serves,
-// restore.go takes over from a predecessor.
+// descriptor and a name, judge.go asks the guard. What must outlive the process is in package state; start.go is how a worker
+// starts, restore.go how it takes over from a predecessor, session.go how it serves.
+//
+// # Verbs
+//
+//	acquire, release   begin and end the use of a node's descriptor, or of a place; release of a handle closes it (RELEASE)
+//	detach             takes a handle out of its node and table; what it held is closed by whoever detached it
+//	remember, forget   count and take back the kernel's lookups of a node (LOOKUP, FORGET)
+//	retire             gives up, with nothing locked, what a node held that the kernel has forgotten
+//	evict, end         give up such nodes themselves, when there are too many; remove takes one out of the table
+//	shed               closes descriptors of nodes that can be had again
+//	keep, drop         give the keeper a descriptor, and have it let go of one
+//	register, unregister   give the kernel a backing file, and take it back
 package viewfs
 
 import (
@@ -18,6 +31,7 @@ import (
 
 	"imgward/fs/state"
 	"imgward/guard"
+	"imgward/guard/calls"
 )
 
 // Keeper holds descriptors for a successor, in another process.
@@ -38,6 +52,7 @@ type FS struct {
 	guard    guard.Checker
 	keeper   Keeper
 	host     *Host
+	walks    calls.Keyed // paths that evidence names
 	srv      *fuse.Server
 	region   *state.Region
 	nodes    *nodeTable
@@ -121,7 +136,7 @@ func fuseOptions(log *slog.Logger, stacked bool) *fuse.MountOptions {
 	return &fuse.MountOptions{
 		Name:              "imgward",
 		MaxWrite:          maxRequest,
-		MaxBackground:     64,
+		MaxBackground:     256, // for all VMs of a view together: one disk's queue alone is 128 deep
 		EnableLocks:       true,
 		EnableAcl:         true,
 		ExtraCapabilities: capabilities,
@@ -132,7 +147,7 @@ func fuseOptions(log *slog.Logger, stacked bool) *fuse.MountOptions {
 }
 
 // maxRequest is the largest read or write that the kernel sends in one request.
-const maxRequest = 1 << 20
+const maxRequest = state.MaxPayload
 
 // Init is called when INIT has been answered.
 func (fs *FS) Init(srv *fuse.Server) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -11,6 +13,7 @@ import (
 
 	"imgward/fs/state"
 	"imgward/guard"
+	"imgward/guard/qlock"
 )
 
 // handle is a file or directory that the kernel has open.
@@ -37,7 +40,7 @@ func (h *handle) writable() bool { return h.flags&unix.O_ACCMODE != unix.O_RDONL
 // openState is what an inode has while handles of it are open; guarded by node.mu.
 type openState struct {
 	handles []*handle
-	backing int32 // the node's backing id; 0: reads and writes go through the daemon
+	passed  bool // reads and writes go by the node's backing id; else through the daemon
 	direct  *directFallback
 	locks   map[uint64]*lockOwner
 	changed chan struct{} // closed when a handle goes; nil while nobody waits for that
@@ -46,11 +49,12 @@ type openState struct {
 // handleTable finds handles by the kernel's number.
 type handleTable struct {
 	records *state.Handles
+	budget  *budget
 	mu      sync.RWMutex
 	byFH    map[uint64]*handle
 	// opening is called with a handle that is about to be used.
 	opening func(*handle)
-	// answers maps the request that opened a handle to it, for requests that the kernel sends again after a take-over.
+	// answers maps the request that opened a handle to it, for requests that a successor handles again.
 	answers map[uint64]*handle
 }
 
@@ -100,6 +104,7 @@ func (t *handleTable) add(h *handle) syscall.Errno {
 		return syscall.ENFILE
 	}
 	h.fh, h.slot = rec.FH, slot
+	t.budget.taken.Add(1)
 	t.mu.Lock()
 	t.byFH[h.fh] = h
 	t.mu.Unlock()
@@ -112,6 +117,7 @@ func (t *handleTable) remove(h *handle) {
 	delete(t.answers, h.unique)
 	t.mu.Unlock()
 	t.records.Remove(h.slot)
+	t.budget.taken.Add(-1)
 }
 
 // openNodes lists the nodes of which files are open.
@@ -145,7 +151,7 @@ func (t *handleTable) answer(unique uint64) *handle {
 	return t.answers[unique&^resendBit]
 }
 
-// resendBit marks a request that the kernel sends for the second time (FUSE_UNIQUE_RESEND).
+// resendBit marks a request that a predecessor may have begun (loop.go; the kernel's own numbers are far smaller).
 const resendBit = 1 << 63
 
 // handleName and lockName are what the keeper calls descriptors: short, because all names together are one environment
@@ -173,32 +179,64 @@ func (n *node) attach(h *handle) {
 	}
 }
 
-// openers lists who has the image open; node.mu is held.
+// openers lists who has the image open.
 func (n *node) openers() []guard.Opener {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if n.open == nil {
 		return nil
 	}
 	list := make([]guard.Opener, 0, len(n.open.handles))
 	for _, h := range n.open.handles {
-		list = append(list, guard.Opener{
+		o := guard.Opener{
 			Process: h.opener,
 			Write:   h.writable(),
 			Checked: h.mode&state.ModeChecked != 0,
+			InUse:   h.mode&state.ModeWhileInUse != 0,
+			Stream:  h.flags&unix.O_ACCMODE == unix.O_WRONLY || h.flags&unix.O_APPEND != 0,
 			Since:   h.since,
-			Locked:  n.open.lockedThrough(h),
-		})
+		}
+		if len(n.open.lockedThrough(h)) > 0 {
+			o.Locked, o.Locks = true, func() guard.Locks { return n.locksThrough(h) }
+		}
+		list = append(list, o)
 	}
 	return list
 }
 
-// lockedThrough says whether somebody has taken a lock through a handle; the node is locked.
-func (o *openState) lockedThrough(h *handle) bool {
+// lockedThrough lists the owners that have taken locks through a handle; the node is locked.
+func (o *openState) lockedThrough(h *handle) (owners []*lockOwner) {
 	for _, own := range o.locks {
 		if _, ok := own.handles[h.fh]; ok {
-			return true
+			owners = append(owners, own)
 		}
 	}
-	return false
+	return owners
+}
+
+// locksThrough looks at the locks of a handle's owners, and past them. What cannot be looked at is not locked.
+func (n *node) locksThrough(h *handle) (l guard.Locks) {
+	n.mu.Lock() // the owners' descriptors are closed when they are in no list any more
+	defer n.mu.Unlock()
+	if n.open == nil {
+		return l
+	}
+	for i, own := range n.open.lockedThrough(h) {
+		held, exclusive, _ := qlock.OwnFD(own.fd)
+		l.Own.Used |= held.Used
+		l.Own.Unshared |= held.Unshared
+		l.Exclusive = l.Exclusive || exclusive
+		if held.Any() || exclusive {
+			l.PID = int(own.pid)
+		}
+		others, _ := qlock.ProbeFD(own.fd)
+		if i == 0 {
+			l.Others = others
+		}
+		l.Others.Used &= others.Used
+		l.Others.Unshared &= others.Unshared
+	}
+	return l
 }
 
 // keepDescriptor gives a handle's descriptor to the keeper, because it cannot be had again; node.mu is held.
@@ -215,26 +253,35 @@ func (fs *FS) keepDescriptor(h *handle) syscall.Errno {
 	return 0
 }
 
-// release closes a handle.
+// release closes a handle. What it closes may take long, and is closed when nothing is locked.
 func (fs *FS) release(h *handle) {
-	if fs.detach(h) {
-		h.close()
+	closing, ok := fs.detach(h)
+	if !ok {
+		return
+	}
+	h.close(fs.nodes.closeFd)
+	for _, fd := range closing {
+		fs.nodes.closeFd(fd)
+	}
+	if fs.backingNeedsFile.Load() {
+		fs.unregister(h.node)
 	}
 }
 
-// detach takes a handle from its node and its table. False: it has been taken already.
-func (fs *FS) detach(h *handle) bool {
+// detach takes a handle from its node and its table, and returns what else is to be closed. False: it has been taken
+// already.
+func (fs *FS) detach(h *handle) (closing []int, ok bool) {
 	n := h.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.open == nil {
-		return false
+		return nil, false
 	}
 	i := slices.Index(n.open.handles, h)
 	if i < 0 {
-		return false
+		return nil, false
 	}
-	fs.dropLocks(n, h)
+	closing = fs.dropLocks(n, h)
 	n.open.handles = slices.Delete(n.open.handles, i, i+1)
 	if h.writable() {
 		n.writers.Add(-1)
@@ -243,14 +290,16 @@ func (fs *FS) detach(h *handle) bool {
 		fs.keeper.Drop(handleName(h.slot)) // before the slot is free, and with it the name
 	}
 	fs.handles.remove(h)
+	n.closings.Add(1)
 	if n.open.changed != nil {
 		close(n.open.changed)
 		n.open.changed = nil
 	}
 	if len(n.open.handles) == 0 {
-		n.open.direct.close()
+		if d := n.open.direct; d != nil && d.err == nil {
+			closing = append(closing, d.fd)
+		}
 		n.open = nil
-		fs.closed(n)
 	}
-	return true
+	return closing, true
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -5,12 +7,11 @@ import (
 	"os"
 	"path"
 	"strings"
-	"sync"
 	"syscall"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"imgward/fs/mounttable"
 	"imgward/guard"
 )
 
@@ -27,9 +28,7 @@ type Host struct {
 	// process's own.
 	prepared bool
 
-	mu     sync.Mutex
-	info   *os.File // mountinfo, polled for changes
-	mounts []*mountinfo.Info
+	mounts *mounttable.Reader
 }
 
 // NewHost makes a Host. tree is the root of the backing tree, which stays the caller's; dev is the view's device.
@@ -38,7 +37,11 @@ func NewHost(tree int, dev uint64) (*Host, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: "/", Err: err}
 	}
-	return &Host{root: root, tree: tree, dev: dev}, nil
+	mounts, err := mounttable.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &Host{root: root, tree: tree, dev: dev, mounts: mounts}, nil
 }
 
 // Lookup follows path to an inode. It opens only O_PATH descriptors.
@@ -68,6 +71,29 @@ func (h *Host) Open(name string) (*os.File, error) {
 		return fail(err)
 	}
 	return f, nil
+}
+
+// InView says whether a path leads into the view.
+func (h *Host) InView(name string) bool {
+	fd, inView, err := h.walk(name)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return inView
+}
+
+// OpenDir opens a directory for listing.
+func (h *Host) OpenDir(name string) (int, error) {
+	fd, _, err := h.walk(name)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	dir, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return dir, nil
 }
 
 // maxLinks is how many symbolic links a path may hold, as for the kernel (MAXSYMLINKS).
@@ -204,35 +230,13 @@ func (h *Host) inTree(sub string, flags int) (int, error) {
 
 // viewAt says whether the topmost mount on a mount point is the view, and which of its directories it shows.
 func (h *Host) viewAt(point string) (sub string, ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.refresh()
-	for i := len(h.mounts) - 1; i >= 0; i-- {
-		if m := h.mounts[i]; m.Mountpoint == point {
-			return m.Root, m.FSType == FSType && unix.Mkdev(uint32(m.Major), uint32(m.Minor)) == h.dev
-		}
+	t, err := h.mounts.Table()
+	if err != nil {
+		return "", false
 	}
-	return "", false
-}
-
-// refresh reads the mount table again if it has changed; the kernel says so by POLLPRI.
-func (h *Host) refresh() {
-	if h.info == nil {
-		f, err := os.Open("/proc/self/mountinfo")
-		if err != nil {
-			return
-		}
-		h.info = f
-	} else {
-		p := []unix.PollFd{{Fd: int32(h.info.Fd()), Events: unix.POLLPRI}}
-		if n, err := unix.Poll(p, 0); err == nil && n == 0 && h.mounts != nil {
-			return
-		}
+	m := t.Topmost(point)
+	if m == nil || m.FSType != FSType || mounttable.Device(m) != h.dev {
+		return "", false
 	}
-	if _, err := h.info.Seek(0, 0); err != nil {
-		return
-	}
-	if list, err := mountinfo.GetMountsFromReader(h.info, nil); err == nil {
-		h.mounts = list
-	}
+	return m.Root, true
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -15,23 +17,43 @@ import (
 
 // Read reads.
 func (fs *FS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	n, code := fs.read(in, buf)
+	return inPlace(n), code
+}
+
+func (fs *FS) read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	h, no := fs.handles.get(in.Fh)
 	if no != 0 {
-		return nil, fuse.Status(no)
+		return 0, fuse.Status(no)
 	}
 	// Not spliced: splice(2) may give less than is there (a pipe has room for so many pages, and an unaligned range
 	// touches one more), and a short read is the end of the file to QEMU.
 	n, err := unix.Pread(h.fd, buf, int64(in.Offset))
-	if err == unix.EINVAL && h.flags&unix.O_DIRECT != 0 {
+	if err == unix.EINVAL && h.mayBuffer(in.Flags, in.Offset, len(buf)) {
 		if fd, e := fs.buffered(h); e == nil {
 			n, err = unix.Pread(fd, buf, int64(in.Offset))
 		}
 	}
 	if err != nil {
-		return nil, fuse.ToStatus(err)
+		return 0, fuse.ToStatus(err)
 	}
-	return fuse.ReadResultData(buf[:n]), fuse.OK
+	return n, fuse.OK
 }
+
+// inPlace is what was read into the very memory that the answer is written from: nothing is to be copied (loop.go).
+type inPlace int
+
+// Size implements fuse.ReadResult.
+func (n inPlace) Size() int { return int(n) }
+
+// Bytes implements fuse.ReadResult.
+func (n inPlace) Bytes(buf []byte) ([]byte, fuse.Status) { return buf[:n], fuse.OK }
+
+// Readv is what fuse.ProtocolServer asks for.
+func (n inPlace) Readv([][]byte) (int, fuse.Status) { return int(n), fuse.OK }
+
+// Done implements fuse.ReadResult.
+func (inPlace) Done() {}
 
 // Write writes. Through a checked handle each write is judged by the process that writes, not by the opener: a
 // descriptor that libvirtd opened and passed to QEMU writes as QEMU.
@@ -47,6 +69,23 @@ func (fs *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint
 		}
 		unlock()
 	}
+	return fs.write(h, in, data)
+}
+
+// writeUnchecked implements mover.
+func (fs *FS) writeUnchecked(in *fuse.WriteIn, data []byte) (uint32, fuse.Status, bool) {
+	h, no := fs.handles.get(in.Fh)
+	if no != 0 {
+		return 0, fuse.Status(no), true
+	}
+	if h.mode&state.ModeChecked != 0 {
+		return 0, 0, false
+	}
+	n, code := fs.write(h, in, data)
+	return n, code, true
+}
+
+func (fs *FS) write(h *handle, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	var n int
 	write := func() (err error) {
 		if in.Flags&unix.O_APPEND != 0 {
@@ -82,7 +121,7 @@ func (fs *FS) pwrite(h *handle, in *fuse.WriteIn, data []byte, skip int) (int, e
 			n, err = unix.Pwrite(h.fd, data, at)
 		}
 	}
-	if err == unix.EINVAL && h.flags&unix.O_DIRECT != 0 {
+	if err == unix.EINVAL && h.mayBuffer(in.Flags, uint64(at), len(data)) {
 		if fd, e := fs.buffered(h); e == nil {
 			n, err = unix.Pwrite(fd, data, at)
 		}
@@ -140,10 +179,12 @@ type directFallback struct {
 	err error
 }
 
-func (d *directFallback) close() {
-	if d != nil && d.err == nil {
-		unix.Close(d.fd)
-	}
+// mayBuffer says that what an O_DIRECT descriptor refused is to be tried without O_DIRECT: our buffer may not be aligned
+// where the caller's was, and the caller may have turned O_DIRECT off since (flags are those of now). What the caller itself
+// asks for in parts of blocks is refused as natively.
+func (h *handle) mayBuffer(flags uint32, offset uint64, size int) bool {
+	const sector = 512
+	return h.flags&unix.O_DIRECT != 0 && (flags&unix.O_DIRECT == 0 || (offset|uint64(size))%sector == 0)
 }
 
 // buffered returns the inode's descriptor without O_DIRECT, opened at first need and closed with the last handle.

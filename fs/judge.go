@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -27,6 +29,9 @@ type victim struct {
 	n    *node
 	op   guard.Op
 	path func() string // the name that the caller used; nil: any that is known
+	seen uint64        // the node's closings before it was judged
+	// touches: see guard.Request.
+	touches bool
 	// whole stands for all images below the directory n: there is a domain of which nothing can be found out, so every
 	// image counts as in use.
 	whole bool
@@ -36,7 +41,7 @@ type victim struct {
 // can open one of them before the deed is done; unlock ends that. Refused, it has told the caller why, and returns the
 // errno.
 func (fs *FS) permit(cancel <-chan struct{}, in *fuse.InHeader, vs ...victim) (v guard.Verdict, unlock func(), no syscall.Errno) {
-	vs = distinct(vs)
+	vs = ordered(vs)
 	var timer *time.Timer
 	for {
 		lock(vs)
@@ -45,10 +50,11 @@ func (fs *FS) permit(cancel <-chan struct{}, in *fuse.InHeader, vs ...victim) (v
 			return v, func() { release(vs) }, 0
 		}
 		var changed <-chan struct{}
-		if v.Settles {
-			changed = refused.n.changes()
-		}
 		release(vs)
+		// Or a handle went while the guard looked: its locks were seen, and then nobody whose they were.
+		if v.Settles || refused.n.closings.Load() != refused.seen {
+			changed = refused.n.changes(refused.seen)
+		}
 		if changed != nil {
 			if timer == nil {
 				timer = time.NewTimer(patience(&v))
@@ -70,6 +76,7 @@ func (fs *FS) ask(in *fuse.InHeader, vs []victim) (r *guard.Request, v guard.Ver
 		if !vs[i].n.regular() && !vs[i].whole {
 			continue
 		}
+		vs[i].seen = vs[i].n.closings.Load()
 		r = fs.request(in, &vs[i])
 		v = fs.guard.Check(context.Background(), r)
 		switch {
@@ -89,7 +96,7 @@ func (fs *FS) ask(in *fuse.InHeader, vs []victim) (r *guard.Request, v guard.Ver
 	return r, v, nil
 }
 
-// request is the guard's question about a victim; its node is locked.
+// request is the guard's question about a victim.
 func (fs *FS) request(in *fuse.InHeader, v *victim) *guard.Request {
 	n, path := v.n, v.path
 	if path == nil {
@@ -104,6 +111,8 @@ func (fs *FS) request(in *fuse.InHeader, v *victim) *guard.Request {
 		Path:    path,
 		Exists:  func(name string) bool { return fs.exists(filepath.Join(dir(), name)) },
 		Openers: n.openers(),
+		Touches: v.touches,
+		NameOf:  func(path string) string { return fs.nameOf(n, path) },
 		Open:    func() (int, error) { return fs.openBeside(n) },
 		Shown:   fs.shown(n),
 	}
@@ -137,8 +146,20 @@ func await(changed, cancel <-chan struct{}, deadline <-chan time.Time) bool {
 	return false
 }
 
-// changes is closed when the next handle of the node goes; nil if none is open. The node is locked.
-func (n *node) changes() <-chan struct{} {
+// changes is closed when a handle of the node has gone since it was judged; nil if none is open.
+func (n *node) changes(seen uint64) <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closings.Load() != seen {
+		gone := make(chan struct{})
+		close(gone)
+		return gone
+	}
+	return n.nextClosing()
+}
+
+// nextClosing is closed when the next handle of the node goes; nil if none is open. The node's mu is held.
+func (n *node) nextClosing() <-chan struct{} {
 	if n.open == nil {
 		return nil
 	}
@@ -148,25 +169,29 @@ func (n *node) changes() <-chan struct{} {
 	return n.open.changed
 }
 
-// distinct orders victims by node id, which is the order in which nodes are locked, and drops repeated nodes.
-func distinct(vs []victim) []victim {
+// ordered orders victims by node id, which is the order in which nodes are locked. A node may be there with several names.
+func ordered(vs []victim) []victim {
 	if len(vs) < 2 {
 		return vs
 	}
 	vs = slices.Clone(vs)
-	slices.SortFunc(vs, func(a, b victim) int { return cmp.Compare(a.n.id, b.n.id) })
-	return slices.CompactFunc(vs, func(a, b victim) bool { return a.n == b.n })
+	slices.SortStableFunc(vs, func(a, b victim) int { return cmp.Compare(a.n.id, b.n.id) })
+	return vs
 }
 
 func lock(vs []victim) {
 	for i := range vs {
-		vs[i].n.mu.Lock()
+		if i == 0 || vs[i].n != vs[i-1].n {
+			vs[i].n.deeds.Lock()
+		}
 	}
 }
 
 func release(vs []victim) {
 	for i := range vs {
-		vs[i].n.mu.Unlock()
+		if i == 0 || vs[i].n != vs[i-1].n {
+			vs[i].n.deeds.Unlock()
+		}
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -5,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"imgward/fs/state"
 )
@@ -76,12 +76,13 @@ func (fs *FS) ensureAll() {
 }
 
 // close closes a handle's descriptor; it will not be opened again.
-func (h *handle) close() {
+func (h *handle) close(closeFd func(int)) {
 	h.late.mu.Lock()
-	defer h.late.mu.Unlock()
+	fd := h.fd
 	h.late.pending.Store(false)
-	if h.fd != noFd {
-		unix.Close(h.fd)
+	h.late.mu.Unlock()
+	if fd != noFd {
+		closeFd(fd)
 	}
 }
 

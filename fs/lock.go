@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -17,12 +19,12 @@ import (
 // when the last descriptor of an open file goes, only RELEASE; and FLUSH with the process as owner at every close(2).
 
 // GetLk tells who stands in the way of a lock.
-func (fs *FS) GetLk(cancel <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fuse.Status {
+func (fs *FS) GetLk(_ <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fuse.Status {
 	h, no := fs.handles.get(in.Fh)
 	if no != 0 {
 		return fuse.Status(no)
 	}
-	return fuse.Status(fs.settled(cancel, h.node, func(bool) (syscall.Errno, bool, time.Duration) {
+	return fuse.Status(fs.settled(h.node, func(bool) (syscall.Errno, bool, time.Duration) {
 		no := fs.getLock(h, in, out)
 		return no, no == 0 && out.Lk.Typ != unix.F_UNLCK, h.node.open.leaving(in.Owner)
 	}))
@@ -71,8 +73,8 @@ func (o *openState) holderOf(lk unix.Flock_t, but *lockOwner) uint32 {
 }
 
 // SetLk takes or drops a lock, or fails at once (EAGAIN).
-func (fs *FS) SetLk(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
-	return fuse.Status(fs.setLock(cancel, in))
+func (fs *FS) SetLk(_ <-chan struct{}, in *fuse.LkIn) fuse.Status {
+	return fuse.Status(fs.setLock(in))
 }
 
 // Waiting for a lock asks again and again: a thread that blocks in fcntl(2) could not be interrupted, and the lock's
@@ -85,7 +87,7 @@ const (
 // SetLkw takes a lock and waits for it. EINTR: the caller was interrupted.
 func (fs *FS) SetLkw(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
 	for pause := lockPauseMin; ; pause = min(2*pause, lockPauseMax) {
-		no := fs.setLock(cancel, in)
+		no := fs.setLock(in)
 		if no != syscall.EAGAIN && no != syscall.EACCES {
 			return fuse.Status(no)
 		}
@@ -97,13 +99,13 @@ func (fs *FS) SetLkw(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
 	}
 }
 
-func (fs *FS) setLock(cancel <-chan struct{}, in *fuse.LkIn) syscall.Errno {
+func (fs *FS) setLock(in *fuse.LkIn) syscall.Errno {
 	h, no := fs.handles.get(in.Fh)
 	if no != 0 {
 		return no
 	}
 	n := h.node
-	return fs.settled(cancel, n, func(patient bool) (syscall.Errno, bool, time.Duration) {
+	return fs.settled(n, func(patient bool) (syscall.Errno, bool, time.Duration) {
 		if n.open == nil {
 			return syscall.EBADF, false, 0
 		}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -17,10 +19,14 @@ type lockOwner struct {
 }
 
 func (fs *FS) newLockOwner(n *node, h *handle, owner uint64) (*lockOwner, error) {
+	if fs.nodes.room(1) != 0 {
+		return nil, syscall.ENOLCK
+	}
 	fd, err := fs.openLock(h)
 	if err != nil {
 		return nil, err
 	}
+	fs.nodes.budget.taken.Add(1)
 	own := &lockOwner{fd: fd, handles: map[uint64]uint32{}}
 	if n.open.locks == nil {
 		n.open.locks = map[uint64]*lockOwner{}
@@ -41,13 +47,14 @@ func (fs *FS) lockThrough(n *node, h *handle, owner uint64, own *lockOwner) sysc
 		err := fs.keeper.Keep(lockName(slot), own.fd)
 		if err == nil {
 			own.handles[h.fh] = slot
+			fs.guard.TakesLocks(int(own.pid), h.opener.UID)
 			return 0
 		}
 		fs.log.Warn("cannot keep a lock for a successor", "error", err)
 		fs.locks.Remove(slot)
 	}
 	if len(own.handles) == 0 {
-		fs.dropOwner(n, owner, own) // it is new, and nothing would end it
+		fs.nodes.closeFd(fs.dropOwner(n, owner, own)) // it is new, and nothing would end it; the handle keeps the file
 	}
 	return syscall.ENOLCK
 }
@@ -64,62 +71,47 @@ func (fs *FS) openLock(h *handle) (int, error) {
 	return fd, nil
 }
 
-// How long a close(2) waits for the node's lock, and how often it looks.
-const (
-	flushPatience = 100 * time.Millisecond
-	flushPause    = time.Millisecond
-)
-
 // unlockOwner drops all locks that an owner has on a handle's file, because one of the handle's descriptors was closed. If
 // it was the last one, locks of other owners go, too, as soon as the RELEASE arrives.
 //
-// It must not wait for whoever asks the guard about this node. The guard looks at every process in /proc, and a process
+// It does not wait for whoever asks the guard about this node. The guard looks at every process in /proc, and a process
 // that is in execve(2) cannot be looked at while it closes its descriptors (exec_update_lock, seen on 6.18): it waits for
-// this very answer. So what cannot be done at once is done when the lock is free.
+// this very answer.
 func (fs *FS) unlockOwner(h *handle, owner uint64) {
 	n := h.node
 	if n.lockers.Load() == 0 {
 		return
 	}
-	for end := time.Now().Add(flushPatience); time.Now().Before(end); time.Sleep(flushPause) {
-		if n.mu.TryLock() {
-			fs.unlockClosed(h, owner)
-			n.mu.Unlock()
-			return
+	n.mu.Lock()
+	closing := noFd
+	if n.open != nil && len(n.open.locks) > 0 {
+		if own := n.open.locks[owner]; own != nil {
+			closing = fs.dropOwner(n, owner, own)
 		}
+		h.closed = time.Now()
+		fs.handles.records.SetClosed(h.slot, h.closed)
 	}
-	go func() {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		fs.unlockClosed(h, owner)
-	}()
+	n.mu.Unlock()
+	if closing != noFd {
+		fs.nodes.closeFd(closing)
+	}
 }
 
-// unlockClosed is unlockOwner with the node locked.
-func (fs *FS) unlockClosed(h *handle, owner uint64) {
-	n := h.node
-	if n.open == nil || len(n.open.locks) == 0 {
-		return
-	}
-	if own := n.open.locks[owner]; own != nil {
-		fs.dropOwner(n, owner, own)
-	}
-	h.closed = time.Now()
-}
-
-// dropLocks drops the locks of the owners that have locked through this handle alone; the node is locked.
-func (fs *FS) dropLocks(n *node, h *handle) {
+// dropLocks drops the locks of the owners that have locked through this handle alone, and returns what is to be closed;
+// the node is locked.
+func (fs *FS) dropLocks(n *node, h *handle) (closing []int) {
 	for owner, own := range n.open.locks {
 		slot, ok := own.handles[h.fh]
 		switch {
 		case !ok:
 		case len(own.handles) == 1:
-			fs.dropOwner(n, owner, own)
+			closing = append(closing, fs.dropOwner(n, owner, own))
 		default:
 			delete(own.handles, h.fh)
 			fs.forgetLock(slot)
 		}
 	}
+	return closing
 }
 
 // forgetLock has the keeper drop the descriptor before the slot is free: the next owner to get the slot has its
@@ -129,20 +121,22 @@ func (fs *FS) forgetLock(slot uint32) {
 	fs.locks.Remove(slot)
 }
 
-// dropOwner unlocks first: the keeper has the descriptor too, and closes it a moment later.
-func (fs *FS) dropOwner(n *node, owner uint64, own *lockOwner) {
+// dropOwner unlocks first: the keeper has the descriptor too, and closes it a moment later. It returns what is to be
+// closed when the node, which is locked, is locked no more.
+func (fs *FS) dropOwner(n *node, owner uint64, own *lockOwner) (closing int) {
 	unlockAll(own.fd)
 	delete(n.open.locks, owner)
 	n.lockers.Add(-1)
+	fs.nodes.budget.taken.Add(-1)
 	for _, slot := range own.handles {
 		fs.forgetLock(slot)
 	}
+	return own.fd
 }
 
-// unlockAll drops what is locked through a descriptor, of which others may have duplicates, and closes it.
+// unlockAll drops what is locked through a descriptor, of which others may have duplicates.
 func unlockAll(fd int) {
 	all := unix.Flock_t{Type: unix.F_UNLCK}
 	_ = unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &all)
 	_ = unix.Flock(fd, unix.LOCK_UN)
-	unix.Close(fd)
 }

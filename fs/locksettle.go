@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -14,15 +16,26 @@ import (
 // because the handle has another descriptor that stays.
 const lockSettle = time.Second
 
-// resentSettle is the same for the handles of a predecessor, any of which may have been closed: what was in flight then is
-// read before everything else. It is shorter than the time between kills that come one upon the other, or a lock that
-// is really held would never be told of.
-const resentSettle = 100 * time.Millisecond
+// closedLately is how long ago a handle of a predecessor's may have been closed for its RELEASE to be still on its way:
+// nobody took that while there was no worker.
+const closedLately = 10 * time.Second
+
+// closedAgain is when a predecessor's handle counts as closed: now, if that was lately. A handle that was closed long ago has
+// another descriptor, and locks held through it are to be told of at once.
+func closedAgain(recorded time.Time) time.Time {
+	if now := time.Now(); now.Sub(recorded) < closedLately {
+		return now
+	}
+	return time.Time{}
+}
 
 // settled does what may meet a lock, with the node locked, and once more when a handle has gone, as long as there is a
 // conflict that may go by itself. try returns its outcome, whether that is a conflict, and for how long at most this
 // one may settle. It is told whether there is time left for that.
-func (fs *FS) settled(cancel <-chan struct{}, n *node, try func(patient bool) (no syscall.Errno, conflict bool, left time.Duration)) syscall.Errno {
+//
+// A signal does not end it: only F_SETLKW may answer EINTR (fcntl(2)), and QEMU, whose threads signal each other, would
+// take that for a lock that it cannot get.
+func (fs *FS) settled(n *node, try func(patient bool) (no syscall.Errno, conflict bool, left time.Duration)) syscall.Errno {
 	end := time.Now().Add(lockSettle)
 	for {
 		n.mu.Lock()
@@ -33,15 +46,12 @@ func (fs *FS) settled(cancel <-chan struct{}, n *node, try func(patient bool) (n
 			n.mu.Unlock()
 			return no
 		}
-		changed := n.changes()
+		changed := n.nextClosing()
 		n.mu.Unlock()
 		timer := time.NewTimer(left)
 		select {
 		case <-changed:
 		case <-timer.C:
-		case <-cancel:
-			timer.Stop()
-			return syscall.EINTR
 		}
 		timer.Stop()
 	}
@@ -69,18 +79,4 @@ func (o *openState) leavingOwner(own *lockOwner) time.Duration {
 		}
 	}
 	return left
-}
-
-// expectReleases marks a predecessor's handles: the RELEASE of any may be among what the kernel sends again.
-func (fs *FS) expectReleases() {
-	closed := time.Now().Add(resentSettle - lockSettle)
-	for _, n := range fs.handles.openNodes() {
-		n.mu.Lock()
-		if n.open != nil && len(n.open.locks) > 0 {
-			for _, h := range n.open.handles {
-				h.closed = closed
-			}
-		}
-		n.mu.Unlock()
-	}
 }

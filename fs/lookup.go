@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -15,29 +17,38 @@ const cacheTimeout = time.Second
 
 // Lookup finds a name in a directory. "." and ".." come from open_by_handle_at(2) on the view (CAP_EXPORT_SUPPORT).
 func (fs *FS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
-	dir, no := fs.nodes.get(in.NodeId)
-	if no != 0 {
-		return fuse.Status(no)
+	if name == "." || name == ".." && in.NodeId == rootID {
+		return fuse.Status(fs.lookupID(in.NodeId, out))
 	}
-	if name == ".." && dir.id == rootID {
-		name = "."
-	}
-	dirfd, release, no := fs.nodes.acquire(dir)
+	dir, dirfd, release, no := fs.nodes.byID(in.NodeId)
 	if no != 0 {
 		return fuse.Status(no)
 	}
 	defer release()
-	var fd int
-	var err error
-	if name == "." && !dir.dir() {
-		fd, err = unix.FcntlInt(uintptr(dirfd), unix.F_DUPFD_CLOEXEC, 0)
-	} else {
-		fd, err = openPath(dirfd, name)
-	}
+	fd, err := openPath(dirfd, name)
 	if err != nil {
 		return fuse.ToStatus(err)
 	}
 	return fuse.Status(fs.enter(fd, dir, name, out))
+}
+
+// lookupID answers with a node of any kind that the kernel may have forgotten: of a file handle, it knows the id only.
+func (fs *FS) lookupID(id uint64, out *fuse.EntryOut) syscall.Errno {
+	n, no := fs.nodes.rememberID(id)
+	if no != 0 {
+		return no
+	}
+	fd, release, no := fs.nodes.acquire(n)
+	if no == 0 {
+		defer release()
+		var st syscall.Stat_t
+		if no = errno(fstat(fd, &st)); no == 0 {
+			fs.fillEntry(n, &st, out)
+			return 0
+		}
+	}
+	fs.nodes.forget(id, 1)
+	return no
 }
 
 // enter answers with the inode that fd (O_PATH) stands for, and takes fd over.
@@ -58,15 +69,18 @@ func (fs *FS) enter(fd int, parent *node, name string, out *fuse.EntryOut) sysca
 func (fs *FS) fillEntry(n *node, st *syscall.Stat_t, out *fuse.EntryOut) {
 	out.NodeId = n.id
 	out.SetEntryTimeout(cacheTimeout)
-	out.SetAttrTimeout(n.entryTimeout())
+	out.SetAttrTimeout(n.entryTimeout(st.Mode))
 	fs.fillAttr(st, &out.Attr)
 }
 
-// attrTimeout is how long attributes that were asked for are good: not at all while somebody has the file open for
-// writing. After a write(2) in passthrough the kernel asks again by itself (fuse_passthrough_end_write, Linux 6.18), but
+// attrTimeout is how long attributes that were asked for are good. Not at all while somebody has the file open for writing,
+// and those from before are taken back then (attachNew). After a write(2) in passthrough the kernel asks again by itself (fuse_passthrough_end_write, Linux 6.18), but
 // a store through a shared mapping changes the times without its or our knowledge.
-func (n *node) attrTimeout() time.Duration {
-	if n.writers.Load() > 0 {
+//
+// Nor those of a set-id file, ever: a write takes the bits away on disk, and a kernel that remembered them would run what
+// was written as the file's owner.
+func (n *node) attrTimeout(mode uint32) time.Duration {
+	if n.writers.Load() > 0 || setID(mode) {
 		return 0
 	}
 	return cacheTimeout
@@ -74,7 +88,17 @@ func (n *node) attrTimeout() time.Duration {
 
 // entryTimeout is how long attributes are good that come with a name: for what follows at once. The kernel checks
 // permission before it opens what it has just looked up or made, and would ask again for that.
-func (n *node) entryTimeout() time.Duration { return max(n.attrTimeout(), time.Millisecond) }
+func (n *node) entryTimeout(mode uint32) time.Duration {
+	if setID(mode) {
+		return 0
+	}
+	return max(n.attrTimeout(mode), time.Millisecond)
+}
+
+// setID says that a file runs as its owner or group.
+func setID(mode uint32) bool {
+	return mode&syscall.S_IFMT == syscall.S_IFREG && mode&(syscall.S_ISUID|syscall.S_ISGID) != 0
+}
 
 func (fs *FS) fillAttr(st *syscall.Stat_t, a *fuse.Attr) {
 	a.FromStat(st)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -7,8 +9,9 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"imgward/fs/mounttable"
 )
 
 // Options are how a view is mounted.
@@ -58,6 +61,34 @@ func cloneTree(dir string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dir), nil
 }
 
+// setAtime gives the backing tree's mounts, which are the view's own, the options about times of access: FUSE has none, it is
+// the file below that is read.
+func setAtime(tree *os.File, flags []string) error {
+	var attr unix.MountAttr
+	for _, name := range flags {
+		kind, isKind := map[string]uint64{
+			"noatime": unix.MOUNT_ATTR_NOATIME, "strictatime": unix.MOUNT_ATTR_STRICTATIME, "norelatime": unix.MOUNT_ATTR_STRICTATIME,
+			"relatime": unix.MOUNT_ATTR_RELATIME, "atime": unix.MOUNT_ATTR_RELATIME, "nostrictatime": unix.MOUNT_ATTR_RELATIME,
+		}[name]
+		switch {
+		case isKind:
+			attr.Attr_clr |= unix.MOUNT_ATTR__ATIME
+			attr.Attr_set = attr.Attr_set&^unix.MOUNT_ATTR__ATIME | kind
+		case name == "nodiratime":
+			attr.Attr_set |= unix.MOUNT_ATTR_NODIRATIME
+		case name == "diratime":
+			attr.Attr_clr |= unix.MOUNT_ATTR_NODIRATIME
+		}
+	}
+	if attr == (unix.MountAttr{}) {
+		return nil
+	}
+	if err := unix.MountSetattr(int(tree.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+		return fmt.Errorf("set the options about times of access: %w (mount_setattr(2) needs Linux 5.12)", err)
+	}
+	return nil
+}
+
 func explainClone(err error) error {
 	switch err {
 	case unix.ENOSYS:
@@ -77,13 +108,14 @@ func openDevice() (*os.File, error) {
 	return dev, err
 }
 
-// mountView mounts the connection dev. By default the view has the flags of what it shows.
+// mountView mounts the connection dev. By default the view has the flags of what it shows, and what protects of those of the
+// file systems below it: a view has one set for all.
 func mountView(dev, tree *os.File, o *Options) error {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(tree.Fd()), &st); err != nil {
 		return fmt.Errorf("statfs %s: %w", o.Backing, err)
 	}
-	flags := inherited(uint64(st.Flags))
+	flags := inherited(uint64(st.Flags)) | restrictedBelow(o.Backing)
 	for _, name := range o.Flags {
 		f, ok := flagBits[name]
 		if !ok {
@@ -118,71 +150,37 @@ func inherited(st uint64) uintptr {
 	return flags
 }
 
-// MountAt is the topmost mount on a directory, nil if it is not a mount point. It reads the mount table only: asking
-// the directory itself could wait for a dead daemon.
-func MountAt(dir string) (*mountinfo.Info, error) {
-	// Not mountinfo.SingleEntryFilter, which stops at the first: what the topmost may cover is another file system there.
-	here := func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != dir, false }
-	list, err := mountinfo.GetMounts(here)
-	if err != nil || len(list) == 0 {
-		return nil, err
+// restrictedBelow are the flags against set-user-id programs and device nodes that any file system below a directory has.
+func restrictedBelow(dir string) (flags uintptr) {
+	t, err := mounttable.Now()
+	if err != nil {
+		return unix.MS_NOSUID | unix.MS_NODEV
 	}
-	return list[len(list)-1], nil
+	for _, m := range t.All() {
+		if m.Mountpoint == dir || !within(m.Mountpoint, dir) {
+			continue
+		}
+		for _, o := range strings.Split(m.Options, ",") {
+			if o == "nosuid" || o == "nodev" {
+				flags |= flagBits[o].bit
+			}
+		}
+	}
+	return flags
 }
 
-// Device is the st_dev of what is mounted.
-func Device(m *mountinfo.Info) uint64 { return unix.Mkdev(uint32(m.Major), uint32(m.Minor)) }
+// MountAt is the topmost mount on a directory, nil if it is not a mount point. It reads the mount table only: asking
+// the directory itself could wait for a dead daemon.
+func MountAt(dir string) (*mounttable.Mount, error) {
+	t, err := mounttable.Now()
+	if err != nil {
+		return nil, err
+	}
+	return t.Topmost(dir), nil
+}
 
 // Dead says whether a FUSE mount has lost its daemon. Its attributes may still be in the kernel's memory: statfs is not.
 func Dead(mountpoint string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(mountpoint, &st) == unix.ENOTCONN
-}
-
-// inView says whether a directory is shown by a view.
-func inView(dir string) bool {
-	list, err := mountinfo.GetMounts(mountinfo.ParentsFilter(dir))
-	if err != nil {
-		return false
-	}
-	var on *mountinfo.Info
-	for _, m := range list {
-		if on == nil || len(m.Mountpoint) >= len(on.Mountpoint) {
-			on = m
-		}
-	}
-	return on != nil && on.FSType == FSType
-}
-
-// CheckTarget says what stands in the way of a view on o.Mountpoint, before anything is done. ErrIsView: one is there.
-// ErrStale: one was there, and its daemon died.
-func CheckTarget(o *Options) error {
-	m, err := MountAt(o.Mountpoint)
-	if err != nil {
-		return fmt.Errorf("read the mount table: %w", err)
-	}
-	if m != nil && strings.HasPrefix(m.FSType, "fuse") {
-		if Dead(o.Mountpoint) {
-			return fmt.Errorf("%s %w (umount -l %s, then try again)", o.Mountpoint, ErrStale, o.Mountpoint)
-		}
-		if m.FSType == FSType {
-			return fmt.Errorf("%s %w", o.Mountpoint, ErrIsView)
-		}
-	}
-	for _, dir := range []string{o.Mountpoint, o.Backing} {
-		st, err := os.Stat(dir)
-		if err != nil {
-			return err
-		}
-		if !st.IsDir() {
-			return &os.PathError{Op: "mount", Path: dir, Err: syscall.ENOTDIR}
-		}
-	}
-	if o.Backing != o.Mountpoint && inView(o.Backing) {
-		return fmt.Errorf("%s %w: show the directory that it shows instead", o.Backing, ErrIsView)
-	}
-	if o.Backing != o.Mountpoint && strings.HasPrefix(o.Mountpoint+"/", o.Backing+"/") {
-		return fmt.Errorf("%s is inside %s: a view cannot show the directory that it is in", o.Mountpoint, o.Backing)
-	}
-	return nil
 }

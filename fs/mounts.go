@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -49,17 +51,21 @@ func (m *mounts) index(fd int, st *syscall.Stat_t, parent *node) uint16 {
 	if ok {
 		return uint16(i)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if i, ok := m.byDev[st.Dev]; ok {
-		return uint16(i)
-	}
-	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR || len(m.fds) >= noMount {
+	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 		return noMount
 	}
-	dir, err := openDir(fd)
+	dir, err := openDir(fd) // with nothing locked: its file system may not answer
 	if err != nil {
 		return noMount
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i, ok := m.byDev[st.Dev]; ok || len(m.fds) >= noMount {
+		unix.Close(dir)
+		if !ok {
+			i = noMount
+		}
+		return uint16(i)
 	}
 	i = m.add(dir, st.Dev)
 	if err := m.keeper.Keep(mountName(i), dir); err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -8,6 +10,21 @@ import (
 
 	"imgward/fs/state"
 )
+
+// exactlyOnce does a deed that must not be done twice. words are what the world looks like before it. If a predecessor began
+// the very same request, what became of it is the answer; where it did not live to see that, wasDone (nil: never) compares
+// its words with what is there now. The kernel holds the directories, or the inode, locked for as long as a request is
+// unanswered, so nobody else can have done it through the view.
+func (fs *FS) exactlyOnce(in *fuse.InHeader, words []uint64, wasDone func(before []uint64) bool, deed func() (int, syscall.Errno)) (int, syscall.Errno) {
+	left, end := fs.once(in, words...)
+	done, no, ok := became(left)
+	n := int(done)
+	if !ok && !(left != nil && wasDone != nil && wasDone(left.Words[:])) {
+		n, no = deed()
+	}
+	end(n, no)
+	return n, no
+}
 
 // once writes down, before an operation that must not be done twice, what the world looks like. If a predecessor began
 // the very same request, left is what it wrote: what became of it, or, where it did not live to see that, words to
@@ -57,9 +74,9 @@ func became(left *state.Intent) (n uint32, no syscall.Errno, ok bool) {
 	return left.Result, 0, true
 }
 
-// resized says whether a change of size that was begun has been done: before is the size then, now what it is now. What
+// wasResized says whether a change of size that was begun has been done: before is the size then, now what it is now. What
 // somebody else has made of it meanwhile counts as after the change, which is as good an order as any.
-func resized(before, now, target uint64) bool {
+func wasResized(before, now, target uint64) bool {
 	switch {
 	case before > target:
 		return now < before
@@ -81,14 +98,9 @@ func inoAt(p place) uint64 {
 // make runs a deed that fails with EEXIST if something stands at the place. If a predecessor found nothing there when
 // it began the same request, then what is there now is its work.
 func (fs *FS) make(in *fuse.InHeader, p place, deed func() error) syscall.Errno {
-	left, end := fs.once(in, inoAt(p))
-	_, no, ok := became(left)
-	if !ok {
-		no = errno(deed())
-		if no == syscall.EEXIST && left != nil && left.Words[0] == 0 {
-			no = 0
-		}
-	}
-	end(0, no)
+	now := inoAt(p)
+	_, no := fs.exactlyOnce(in, []uint64{now}, func(before []uint64) bool {
+		return before[0] == 0 && now != 0
+	}, func() (int, syscall.Errno) { return 0, errno(deed()) })
 	return no
 }

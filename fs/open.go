@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -21,6 +23,14 @@ func (fs *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	return fuse.Status(fs.openNode(cancel, n, &in.InHeader, int(in.Flags), in.Mode&fuse.OPEN_KILL_SUIDGID != 0, out))
 }
 
+// roomForHandle says beforehand whether a file can be opened: what is made or truncated first cannot be undone.
+func (fs *FS) roomForHandle() syscall.Errno {
+	if fs.handles.records.Full() {
+		return syscall.ENFILE
+	}
+	return fs.nodes.room(1)
+}
+
 // openNode asks the guard, opens the backing file and makes a handle, in one step as far as this inode goes.
 func (fs *FS) openNode(cancel <-chan struct{}, n *node, in *fuse.InHeader, flags int, kill bool, out *fuse.OpenOut) syscall.Errno {
 	if h := fs.handles.answer(in.Unique); h != nil && h.node == n {
@@ -29,14 +39,21 @@ func (fs *FS) openNode(cancel <-chan struct{}, n *node, in *fuse.InHeader, flags
 		n.answerOpen(h, out)
 		return 0
 	}
+	if no := fs.roomForHandle(); no != 0 {
+		return no
+	}
 	op := guard.OpOpenWrite
 	switch {
 	case flags&unix.O_TRUNC != 0:
 		op = guard.OpTruncate
-	case flags&unix.O_ACCMODE == unix.O_RDONLY:
-		return fs.openReading(n, in, flags, out)
+	case flags&unix.O_ACCMODE == unix.O_RDONLY: // which is free, and waits for nobody
+		fd, no := fs.openBacking(n, flags, callerOf(in), false)
+		if no != 0 {
+			return no
+		}
+		return fs.opened(n, fd, &opening{flags: flags, named: true, in: in}, out)
 	}
-	v, unlock, no := fs.permit(cancel, in, victim{n: n, op: op})
+	v, unlock, no := fs.permit(cancel, in, victim{n: n, op: op, touches: flags&(unix.O_ACCMODE|unix.O_NONBLOCK) == unix.O_WRONLY|unix.O_NONBLOCK})
 	if no != 0 {
 		return no
 	}
@@ -50,7 +67,7 @@ func (fs *FS) openNode(cancel <-chan struct{}, n *node, in *fuse.InHeader, flags
 	if no != 0 {
 		return no
 	}
-	return fs.openedNamed(n, fd, flags, v.CheckWrites, in, out)
+	return fs.opened(n, fd, &opening{flags: flags, check: v.CheckWrites, inUse: len(v.Uses) > 0, named: true, in: in}, out)
 }
 
 // openTruncating truncates and opens. A predecessor that truncated, but did not live to note a handle, has left an intent:
@@ -66,36 +83,12 @@ func (fs *FS) openTruncating(n *node, in *fuse.InHeader, flags int, kill bool) (
 	}
 	left, end := fs.once(in, size())
 	_, no, ok := became(left)
-	if ok && no == 0 || !ok && left != nil && resized(left.Words[0], size(), 0) {
+	if ok && no == 0 || !ok && left != nil && wasResized(left.Words[0], size(), 0) {
 		flags &^= unix.O_TRUNC
 	}
 	fd, no := fs.openBacking(n, flags, callerOf(in), kill)
 	end(0, no)
 	return fd, no
-}
-
-// openReading opens for reading, which is free: the node is locked only to note the handle, so that the release of the
-// one before, which is on its way, need not wait.
-func (fs *FS) openReading(n *node, in *fuse.InHeader, flags int, out *fuse.OpenOut) syscall.Errno {
-	fd, no := fs.openBacking(n, flags, callerOf(in), false)
-	if no != 0 {
-		return no
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return fs.openedNamed(n, fd, flags, false, in, out)
-}
-
-// openedNamed is opened for a file that was found by its name. If it has lost that beside the view, and the kernel does
-// not know yet, what is written would be lost without an error: ESTALE has the kernel look the name up again. What was
-// removed through the view while it was being opened is opened all the same, and so is a file that is open (/proc/PID/fd).
-func (fs *FS) openedNamed(n *node, fd, flags int, check bool, in *fuse.InHeader, out *fuse.OpenOut) syscall.Errno {
-	var st syscall.Stat_t
-	if n.open == nil && !n.removed && fstat(fd, &st) == nil && st.Nlink == 0 {
-		unix.Close(fd)
-		return syscall.ESTALE
-	}
-	return fs.opened(n, fd, flags, check, in, out)
 }
 
 // openBacking opens the backing file with the caller's flags.
@@ -120,45 +113,84 @@ func (fs *FS) openBacking(n *node, flags int, c caller, kill bool) (fd int, no s
 	return fd, no
 }
 
-// opened makes a handle of fd, which it takes over, and tells the kernel of it; the node is locked.
-func (fs *FS) opened(n *node, fd, flags int, check bool, in *fuse.InHeader, out *fuse.OpenOut) syscall.Errno {
+// opening is how a file was opened.
+type opening struct {
+	in    *fuse.InHeader
+	flags int
+	check bool // each write is to be judged
+	inUse bool // the image was in use
+	named bool // the file was found by its name, not made for this handle
+}
+
+// opened makes a handle of fd, which it takes over, and tells the kernel of it.
+func (fs *FS) opened(n *node, fd int, o *opening, out *fuse.OpenOut) syscall.Errno {
 	h := &handle{
 		node:   n,
 		fd:     fd,
-		flags:  flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC),
-		unique: in.Unique &^ resendBit,
-		opener: fs.guard.Classify(int(in.Pid), in.Uid),
+		flags:  o.flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC),
+		unique: o.in.Unique &^ resendBit,
+		opener: fs.guard.Classify(int(o.in.Pid), o.in.Uid), // not with mu held: it looks around
 		since:  time.Now(),
 	}
-	backing := fs.backingFor(n, fd)
-	if backing != 0 {
+	no := fs.attachNew(n, h, o, out)
+	if no != 0 {
+		fs.nodes.closeFd(fd)
+		if fs.backingNeedsFile.Load() {
+			fs.unregister(n)
+		}
+	}
+	return no
+}
+
+func (fs *FS) attachNew(n *node, h *handle, o *opening, out *fuse.OpenOut) syscall.Errno {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var st syscall.Stat_t
+	// A file that has lost its name beside the view, and the kernel does not know yet: what is written would be lost
+	// without an error. ESTALE has the kernel look the name up again. What was removed through the view while it was
+	// being opened is opened all the same, and so is a file that is open (/proc/PID/fd).
+	if o.named && n.open == nil && !n.removed && fstat(h.fd, &st) == nil && st.Nlink == 0 {
+		return syscall.ESTALE
+	}
+	passed := fs.passes(n, h.fd)
+	if passed {
 		h.mode |= state.ModePassthrough
 	}
-	if check {
+	if o.check {
 		h.mode |= state.ModeChecked
+		if o.inUse {
+			h.mode |= state.ModeWhileInUse
+		}
+	}
+	if passed && o.flags&unix.O_DIRECT != 0 && !aligned(&h.opener) {
+		h.mode |= state.ModeUnaligned
 	}
 	if no := fs.handles.add(h); no != 0 {
-		if n.open == nil {
-			fs.closed(n)
-		}
-		unix.Close(fd)
 		return no
 	}
 	n.attach(h)
-	n.open.backing = backing
+	n.open.passed = passed
 	n.answerOpen(h, out)
+	if o.named && h.writable() && n.writers.Load() == 1 {
+		// What the kernel remembers of the file may be good for a second yet, and a store through a shared mapping would
+		// not show in it.
+		fs.srv.InodeNotify(n.id, -1, 0)
+	}
+	if n.removed {
+		return fs.keepIfLastName(h)
+	}
 	return 0
 }
 
-// backingFor is the backing id for an inode's next handle: the one that its open handles have, or a new one. How an
-// inode's data travels is decided by its first open, and holds while it is open.
-func (fs *FS) backingFor(n *node, fd int) int32 {
+// passes says whether an inode's next handle goes by its backing id, which it gets if need be. How an inode's data
+// travels is decided by its first open, and holds while it is open.
+func (fs *FS) passes(n *node, fd int) bool {
 	if n.open != nil {
-		return n.open.backing
+		return n.open.passed
 	}
 	var st syscall.Stat_t
 	if err := fstat(fd, &st); err != nil || !fs.wantsPassthrough(st.Mode) {
-		return 0
+		return false
 	}
 	return fs.register(n, fd)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -7,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/fs/state"
+	"imgward/guard"
 )
 
 // Kernel passthrough: reads, writes and mmap go from the kernel to the backing file without us (Linux ≥ 6.9). The
@@ -17,37 +20,59 @@ import (
 // wantsPassthrough says whether an inode's reads and writes are to travel through the kernel, for its first open. A set-id file
 // does not: the kernel would write to it with our credentials, and the set-id bits would stay.
 func (fs *FS) wantsPassthrough(mode uint32) bool {
-	const setid = unix.S_ISUID | unix.S_ISGID
-	return fs.passthrough.Load() && mode&setid == 0
+	return fs.passthrough.Load() && !setID(mode)
 }
 
-// register gives the kernel the backing file of a node, and returns the id for its handles, 0 if the kernel refuses:
-// then this inode goes through the daemon while it is open, and the next open is another try. The node is locked.
+// register gives the kernel the backing file of a node. If the kernel refuses, this inode goes through the daemon while it
+// is open, and the next open is another try. The node is locked.
 //
 // A kernel that takes an O_PATH descriptor (since 6.17) holds no more than the inode by it, as we do by ours, so the id
 // is kept until the kernel forgets the node. From an older one, which wants an open file, it is taken back with the last
 // handle: an open file would keep the file's blocks, and keep programs in it from being run.
-func (fs *FS) register(n *node, fd int) int32 {
+func (fs *FS) register(n *node, fd int) bool {
 	if n.backing != 0 {
-		return n.backing
+		return true
 	}
-	if path := n.fd.Load(); path != noFd && !fs.backingNeedsFile.Load() {
-		id, err := fs.registerFd(int(path))
-		if err == nil {
-			return fs.setBacking(n, id)
+	var id int32
+	err := error(unix.EBADF)
+	if !fs.backingNeedsFile.Load() {
+		if id, err = fs.registerPath(n, fd); err == unix.EBADF {
+			fs.backingNeedsFile.Store(true)
 		}
-		if err != unix.EBADF {
-			fs.passthroughFailed(err)
-			return 0
-		}
-		fs.backingNeedsFile.Store(true)
 	}
-	id, err := fs.registerFd(fd)
+	if err == unix.EBADF {
+		id, err = fs.registerFd(fd)
+	}
 	if err != nil {
 		fs.passthroughFailed(err)
-		return 0
+		return false
 	}
-	return fs.setBacking(n, id)
+	// At its node first: what is above the highest that was noted, and no node's, is nobody's.
+	fs.nodes.records.SetBacking(n.slot, id)
+	fs.region.RaiseBackingID(id)
+	n.backing = id
+	return true
+}
+
+// aligned says whether a process's O_DIRECT may go by the backing file, whose flags the kernel keeps as they were at the
+// open. Others turn O_DIRECT off for a last block that is not whole (GNU dd), or count on a file system that takes any;
+// the daemon falls back to a descriptor without.
+func aligned(p *guard.Process) bool {
+	return p.Class == guard.ClassVMM || p.Aligned
+}
+
+// registerPath registers the node's own descriptor, or, if none is kept, one of the file that is being opened.
+func (fs *FS) registerPath(n *node, fd int) (int32, error) {
+	if path, ok := n.path.use(); ok {
+		defer fs.nodes.used(n)
+		return fs.registerFd(path)
+	}
+	path, err := pathOfFile(fd)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(path)
+	return fs.registerFd(path)
 }
 
 // registerFd registers a descriptor. The kernel keeps the credentials of this moment for its writes: without CAP_FSETID
@@ -63,30 +88,31 @@ func (fs *FS) registerFd(fd int) (id int32, err error) {
 	return id, err
 }
 
-// setBacking notes an id, at its node first: what is above the highest that was noted, and no node's, is nobody's.
-func (fs *FS) setBacking(n *node, id int32) int32 {
-	fs.nodes.records.SetBacking(n.slot, id)
-	fs.region.RaiseBackingID(id)
-	n.backing = id
-	return id
-}
-
-// closed is called when the last handle of a node has gone; the node is locked.
-func (fs *FS) closed(n *node) {
-	if n.backing != 0 && fs.backingNeedsFile.Load() {
-		fs.unregister(n)
-	}
-}
-
-// unregister takes back a node's backing id. It is marked as about to go, by its sign, so that a successor does not
+// unregister takes back a node's backing id, unless something is open. It is marked as about to go, by its sign, so that a successor does not
 // answer with an id that is gone, nor forget one that is not.
 func (fs *FS) unregister(n *node) {
-	fs.nodes.records.SetBacking(n.slot, -n.backing)
-	if no := fs.srv.UnregisterBackingFd(n.backing); no != 0 {
-		fs.log.Warn("kernel would not take back a backing id", "id", n.backing, "errno", no)
+	n.mu.Lock()
+	id := n.backing
+	if n.open != nil {
+		id = 0
 	}
-	n.backing = 0
-	fs.nodes.records.SetBacking(n.slot, 0)
+	n.backing -= id
+	if id != 0 {
+		fs.nodes.records.SetBacking(n.slot, -id)
+	}
+	n.mu.Unlock()
+	if id == 0 {
+		return
+	}
+	// Not with the lock held: if the kernel was the last to hold a removed file, its blocks are freed in here.
+	if no := fs.srv.UnregisterBackingFd(id); no != 0 {
+		fs.log.Warn("kernel would not take back a backing id", "id", id, "errno", no)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.backing == 0 { // nobody has opened it meanwhile
+		fs.nodes.records.SetBacking(n.slot, 0)
+	}
 }
 
 // passthroughFailed notes a refusal by the kernel. EPERM, EOPNOTSUPP and ELOOP (a backing file system that is stacked
@@ -106,14 +132,14 @@ func (fs *FS) passthroughFailed(err error) {
 func (n *node) answerOpen(h *handle, out *fuse.OpenOut) {
 	out.Fh = h.fh
 	switch {
-	case n.open.backing == 0:
+	case !n.open.passed:
 		// No page cache of our own: VMs started before the mount, and other hosts, write beside us.
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
-	case h.mode&state.ModeChecked != 0:
+	case h.mode&(state.ModeChecked|state.ModeUnaligned) != 0:
 		out.OpenFlags = fuse.FOPEN_PASSTHROUGH | fuse.FOPEN_DIRECT_IO
-		out.BackingID = n.open.backing
+		out.BackingID = n.backing
 	default:
 		out.OpenFlags = fuse.FOPEN_PASSTHROUGH
-		out.BackingID = n.open.backing
+		out.BackingID = n.backing
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -8,14 +10,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imgward/fs/mounttable"
 	"imgward/fs/state"
 )
 
 // Names under which the keeper holds the way to the host for a worker in a mount namespace of its own.
 // None is such as handleName and lockName make: what no record names is let go of.
 const (
-	keptRoot  = "host-root"   // the host's "/"
-	keptTable = "host-mounts" // the host's mount table
+	keptRoot  = "host-root"         // the host's "/"
+	keptTable = "host-mounts"       // the host's mount table
+	keptWatch = "host-mounts-watch" // the same, for MountTable
 )
 
 // mounted is a view that nobody serves yet. The kernel's first request is in the state.
@@ -28,6 +32,9 @@ type mounted struct {
 func mountNew(c *Config) (_ *mounted, err error) {
 	m := &mounted{}
 	if m.tree, err = cloneTree(c.Backing); err != nil {
+		return nil, err
+	}
+	if err = setAtime(m.tree, c.Flags); err != nil {
 		return nil, err
 	}
 	if m.region, err = state.Create(); err != nil {
@@ -51,13 +58,23 @@ func (m *mounted) meet(mountpoint string) error {
 	if err != nil || info == nil {
 		return fmt.Errorf("find the view in the mount table: %w", errors.Join(err, os.ErrNotExist))
 	}
-	m.region.SetDevice(Device(info))
+	m.region.SetDevice(mounttable.Device(info))
 	init, err := readInit(m.dev)
 	if err != nil {
 		return err
 	}
 	m.region.SaveInit(init)
 	return nil
+}
+
+// readInit reads the kernel's first request.
+func readInit(dev *os.File) ([]byte, error) {
+	buf := make([]byte, maxRequest+4096)
+	n, err := retryEINTR(func() (int, error) { return unix.Read(int(dev.Fd()), buf) })
+	if err != nil {
+		return nil, fmt.Errorf("read INIT from the kernel: %w", err)
+	}
+	return buf[:n], nil
 }
 
 // keep gives the keeper what a worker needs, the connection last: who has that can serve.
@@ -82,7 +99,11 @@ func Prepare(c *Config) error {
 	if err != nil {
 		return err
 	}
-	table, err := os.Open("/proc/self/mountinfo")
+	table, err := mounttable.OpenFile()
+	if err != nil {
+		return err
+	}
+	watch, err := mounttable.OpenFile()
 	if err != nil {
 		return err
 	}
@@ -90,9 +111,9 @@ func Prepare(c *Config) error {
 	if err != nil {
 		return err
 	}
-	for name, f := range map[string]*os.File{keptRoot: root, keptTable: table} {
+	for name, fd := range map[string]int{keptRoot: int(root.Fd()), keptTable: table, keptWatch: watch} {
 		c.Keeper.Drop(name)
-		if err = c.Keeper.Keep(name, int(f.Fd())); err != nil {
+		if err = c.Keeper.Keep(name, fd); err != nil {
 			break
 		}
 	}
@@ -112,7 +133,7 @@ func hostOf(kept map[string]int, tree int, dev uint64) (*Host, error) {
 	if !ok || !ok2 {
 		return NewHost(tree, dev)
 	}
-	return &Host{root: root, tree: tree, dev: dev, prepared: true, info: os.NewFile(uintptr(table), "mountinfo")}, nil
+	return &Host{root: root, tree: tree, dev: dev, prepared: true, mounts: mounttable.NewReader(table)}, nil
 }
 
 // Root is what leads to the host's files when put before their absolute paths: nothing, or, for a process in a mount

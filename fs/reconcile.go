@@ -1,7 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
 	"context"
+	"slices"
 	"syscall"
 	"time"
 
@@ -25,41 +28,46 @@ const (
 // reconcile runs until every inherited node has been forgotten, or the view ends.
 func (fs *FS) reconcile(ctx context.Context) {
 	pause := reconcileAfter
-	for {
-		inherited := fs.nodes.inherited()
-		if len(inherited) == 0 {
-			return
-		}
+	for inherited := fs.nodes.inherited(); len(inherited) > 0; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
 		}
-		for _, n := range inherited {
-			fs.compare(n)
-		}
+		inherited = slices.DeleteFunc(inherited, fs.compare)
 		pause = min(max(reconcileEvery, 2*pause), reconcileMax)
 	}
 }
 
-// compare drops a node that the kernel does not have, if no lookup of it was counted since the last round. The node's
-// shard is locked over the question, so that none comes in between; the notification itself (attributes only) waits for
-// nothing that could wait for us.
-func (fs *FS) compare(n *node) {
+// compare forgets a node that the kernel does not have, if no lookup of it was counted since the last round, and says
+// whether it is forgotten: from then on its count is true. The node's shard is locked over the question, so that none
+// comes in between; the notification itself (attributes only) waits for nothing that could wait for us.
+func (fs *FS) compare(n *node) (forgotten bool) {
 	s := fs.nodes.shard(n.key)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byKey[n.key] != n {
-		return
+	if n.lookups == 0 {
+		s.mu.Unlock()
+		return true
 	}
+	gone := fs.gone(n)
+	if gone {
+		fs.nodes.beginRetiring(s, n)
+	}
+	s.mu.Unlock()
+	if gone {
+		fs.nodes.retire(n)
+	}
+	return gone
+}
+
+// gone says that the kernel does not have a node; its shard is locked.
+func (fs *FS) gone(n *node) bool {
 	if n.counted {
 		// An answer that names it may be on its way, or an operation hold it: the next round will tell.
 		n.counted = false
-		return
+		return false
 	}
-	if fs.srv.InodeNotify(n.id, -1, 0) == fuse.Status(syscall.ENOENT) {
-		fs.nodes.drop(s, n)
-	}
+	return fs.srv.InodeNotify(n.id, -1, 0) == fuse.Status(syscall.ENOENT)
 }
 
 // inherited lists the nodes that a predecessor made and the kernel may still have.

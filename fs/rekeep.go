@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -15,7 +17,8 @@ func (s *Session) KeepAll() error {
 		}
 		return nil
 	}
-	err := errors.Join(keep(keptTree, int(s.Tree.Fd())), keep(keptState, int(fs.region.File().Fd())))
+	err := errors.Join(keep(keptTree, int(s.Tree.Fd())), keep(keptState, int(fs.region.File().Fd())),
+		keep(keptRequests, int(s.requests.File().Fd())))
 	fs.nodes.mounts.mu.RLock()
 	for i := 1; i < len(fs.nodes.mounts.fds); i++ {
 		err = errors.Join(err, keep(mountName(i), fs.nodes.mounts.fds[i]))

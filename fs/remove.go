@@ -1,6 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
+	"slices"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -25,16 +28,9 @@ func (fs *FS) remove(cancel <-chan struct{}, in *fuse.InHeader, name string, fla
 		return fuse.Status(no)
 	}
 	defer d.release()
-	left, end := fs.once(in, d.ino())
-	_, no, ok := became(left)
-	switch {
-	case ok:
-	case left != nil && left.Words[0] != 0 && left.Words[0] != d.ino():
-		// A predecessor removed it.
-	default:
-		no = fs.removeDoomed(cancel, in, d, flags)
-	}
-	end(0, no)
+	_, no = fs.exactlyOnce(in, []uint64{d.ino()}, func(before []uint64) bool {
+		return before[0] != 0 && before[0] != d.ino()
+	}, func() (int, syscall.Errno) { return 0, fs.removeDoomed(cancel, in, d, flags) })
 	return fuse.Status(no)
 }
 
@@ -42,7 +38,11 @@ func (fs *FS) removeDoomed(cancel <-chan struct{}, in *fuse.InHeader, d *doomed,
 	if d.n == nil {
 		return syscall.ENOENT
 	}
-	_, unlock, no := fs.permit(cancel, in, fs.victims(d, guard.OpUnlink)...)
+	vs, no := fs.victims(d, guard.OpUnlink)
+	if no != 0 {
+		return no
+	}
+	_, unlock, no := fs.permit(cancel, in, vs...)
 	if no != 0 {
 		return no
 	}
@@ -54,23 +54,39 @@ func (fs *FS) removeDoomed(cancel <-chan struct{}, in *fuse.InHeader, d *doomed,
 }
 
 // keepNameless gives the keeper the descriptors of a file that is about to lose its last name: a successor could not
-// open it again. The node is locked, if it is a regular file.
+// open it again. Who opens it from now on sees that it has been here (opened).
 func (fs *FS) keepNameless(n *node) syscall.Errno {
-	if n.regular() {
-		n.removed = true
-	}
-	if n.open == nil {
+	if !n.regular() {
 		return 0
 	}
-	for _, h := range n.open.handles {
-		fs.ensure(h)
-		var st syscall.Stat_t
-		if err := fstat(h.fd, &st); err != nil || st.Nlink > 1 {
-			return 0
+	n.mu.Lock()
+	n.removed = true
+	var handles []*handle
+	if n.open != nil {
+		handles = slices.Clone(n.open.handles)
+	}
+	n.mu.Unlock()
+	for _, h := range handles {
+		fs.ensure(h) // not with mu held
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range handles {
+		if n.open == nil || !slices.Contains(n.open.handles, h) {
+			continue // closed meanwhile
 		}
-		if no := fs.keepDescriptor(h); no != 0 {
+		if no := fs.keepIfLastName(h); no != 0 {
 			return no
 		}
 	}
 	return 0
+}
+
+// keepIfLastName gives a handle's descriptor to the keeper, if its file has no more than one name; node.mu is held.
+func (fs *FS) keepIfLastName(h *handle) syscall.Errno {
+	var st syscall.Stat_t
+	if err := fstat(h.fd, &st); err != nil || st.Nlink > 1 {
+		return 0
+	}
+	return fs.keepDescriptor(h)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -10,8 +12,8 @@ import (
 )
 
 // Rename moves a name, with renameat2's flags. The guard is asked about the file that loses its name, the one that
-// loses its place, and, where a directory moves, every image in use below it. It never answers EXDEV: mv would fall
-// back to copying and unlinking.
+// loses its place, and, where a directory moves, every image in use below it. A refusal is never EXDEV, for which mv
+// would copy and unlink; between file systems mounted below the view that is the answer, as natively.
 func (fs *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
 	from, no := fs.doom(in.NodeId, oldName)
 	if no != 0 {
@@ -25,16 +27,13 @@ func (fs *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName
 	defer to.release()
 
 	fromIno, toIno := from.ino(), to.ino()
-	left, end := fs.once(&in.InHeader, fromIno, toIno)
-	_, no, ok := became(left)
-	switch {
-	case ok:
-	case left != nil && renamed(in.Flags, left.Words[0], left.Words[1], fromIno, toIno):
-		fs.moved(&doomed{place: from.place, n: to.n}, &doomed{place: to.place, n: from.n}, in.Flags)
-	default:
-		no = fs.rename(cancel, in, from, to)
-	}
-	end(0, no)
+	_, no = fs.exactlyOnce(&in.InHeader, []uint64{fromIno, toIno}, func(before []uint64) bool {
+		done := wasRenamed(in.Flags, before[0], before[1], fromIno, toIno)
+		if done {
+			fs.noteMove(&doomed{place: from.place, n: to.n}, &doomed{place: to.place, n: from.n}, in.Flags)
+		}
+		return done
+	}, func() (int, syscall.Errno) { return 0, fs.rename(cancel, in, from, to) })
 	return fuse.Status(no)
 }
 
@@ -42,7 +41,11 @@ func (fs *FS) rename(cancel <-chan struct{}, in *fuse.RenameIn, from, to *doomed
 	if from.n == nil {
 		return syscall.ENOENT
 	}
-	_, unlock, no := fs.permit(cancel, &in.InHeader, fs.renameVictims(from, to, in.Flags)...)
+	vs, no := fs.renameVictims(from, to, in.Flags)
+	if no != 0 {
+		return no
+	}
+	_, unlock, no := fs.permit(cancel, &in.InHeader, vs...)
 	if no != 0 {
 		return no
 	}
@@ -55,35 +58,40 @@ func (fs *FS) rename(cancel <-chan struct{}, in *fuse.RenameIn, from, to *doomed
 	if err := unix.Renameat2(from.dirfd, from.name, to.dirfd, to.name, uint(in.Flags)); err != nil {
 		return errno(err)
 	}
-	fs.moved(from, to, in.Flags)
+	fs.noteMove(from, to, in.Flags)
 	return 0
 }
 
-// renamed says whether a rename that was begun has been done: before is what the two names meant then, now what they
+// wasRenamed says whether a rename that was begun has been done: before is what the two names meant then, now what they
 // mean.
-func renamed(flags uint32, fromBefore, toBefore, fromNow, toNow uint64) bool {
+func wasRenamed(flags uint32, fromBefore, toBefore, fromNow, toNow uint64) bool {
 	if flags&unix.RENAME_EXCHANGE != 0 {
 		return fromNow == toBefore && toNow == fromBefore && fromBefore != toBefore
 	}
 	return toNow == fromBefore && fromNow != fromBefore
 }
 
-func (fs *FS) renameVictims(from, to *doomed, flags uint32) []victim {
+func (fs *FS) renameVictims(from, to *doomed, flags uint32) ([]victim, syscall.Errno) {
 	if to.n == from.n || to.n != nil && flags&unix.RENAME_NOREPLACE != 0 {
-		return nil // does nothing, or fails
+		return nil, 0 // does nothing, or fails
 	}
-	vs := fs.victims(from, guard.OpRename)
+	vs, no := fs.victims(from, guard.OpRename)
+	if no != 0 {
+		return nil, no
+	}
+	op := guard.OpReplace
 	if flags&unix.RENAME_EXCHANGE != 0 {
-		return append(vs, fs.victims(to, guard.OpRename)...)
+		op = guard.OpRename
 	}
-	return append(vs, fs.victims(to, guard.OpReplace)...)
+	more, no := fs.victims(to, op)
+	return append(vs, more...), no
 }
 
-// moved notes the new places of nodes that are found by parent and name: from and to are as they were before the rename.
-func (fs *FS) moved(from, to *doomed, flags uint32) {
-	fs.nodes.moved(from.n, to.place)
+// noteMove notes the new places of nodes that are found by parent and name: from and to are as they were before the rename.
+func (fs *FS) noteMove(from, to *doomed, flags uint32) {
+	fs.nodes.noteMove(from.n, to.place)
 	if flags&unix.RENAME_EXCHANGE != 0 && to.n != nil {
-		fs.nodes.moved(to.n, from.place)
+		fs.nodes.noteMove(to.n, from.place)
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package viewfs
 
 import (
@@ -32,6 +34,11 @@ func openPath(dirfd int, name string) (int, error) {
 	return retryEINTR(func() (int, error) {
 		return unix.Openat(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
+}
+
+// pathOfFile opens the very inode that fd has open, O_PATH.
+func pathOfFile(fd int) (int, error) {
+	return unix.Open(procPath(fd), unix.O_PATH|unix.O_CLOEXEC, 0)
 }
 
 // openDir opens the directory that fd (O_PATH) stands for, for reading.

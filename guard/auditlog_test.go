@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -65,7 +67,7 @@ func TestAuditRecords(t *testing.T) {
 		t.Errorf("audited: %s", got)
 	}
 
-	e := Exception{Image: ID{Dev: 1, Ino: 2}, Path: "a.img", Ops: policy.Truncate, Uses: 1, Expires: time.Now().Add(time.Minute), Reason: "INC 1\n"}
+	e := Exception{Image: ID{Dev: 1, Ino: 2}, Path: "a.img", Ops: policy.Truncate, Expires: time.Now().Add(time.Minute), Reason: "INC 1\n"}
 	granted, err := g.Allow(e, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -74,11 +76,12 @@ func TestAuditRecords(t *testing.T) {
 		!strings.HasSuffix(got, "reason=494E4320310A terminal=? res=success") {
 		t.Errorf("granted: %s", got)
 	}
-	g.exceptions.spend(granted.ID, OpTruncate, &Process{PID: 5, Comm: "dd"})
+	g.exceptions.spend(&granted, OpTruncate, &Process{PID: 5, Comm: "dd"})
 	if got := a.next(t); !strings.HasPrefix(got, "op=imgward-exception-used change=") {
 		t.Errorf("used: %s", got)
 	}
-	if got := a.next(t); !strings.HasPrefix(got, "op=imgward-exception-gone change=75736564207570 id=1 ") {
+	g.Revoke(granted.ID)
+	if got := a.next(t); !strings.HasPrefix(got, "op=imgward-exception-gone change=\"revoked\" id=1 ") {
 		t.Errorf("gone: %s", got)
 	}
 }

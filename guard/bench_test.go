@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -9,12 +11,15 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"imgward/test/need"
 )
 
 // fleet is a host with many running domains, each with a status file of 20 KB and two images.
-func fleet(b *testing.B, n int) (h *host, last string) {
+func fleet(b *testing.B, n int, h *host) (last string) {
 	b.Helper()
-	h = newHost(b)
 	padding := append(bytes.Repeat([]byte("<flag name='x'/>\n"), 1150), "</qemuCaps>"...)
 	vmm := h.run("vmm")
 	for i := range n {
@@ -25,14 +30,27 @@ func fleet(b *testing.B, n int) (h *host, last string) {
 		h.must(os.WriteFile(filepath.Join(h.status, fmt.Sprintf("vm%d.xml", i)), text, 0o600))
 		last = images[1]
 	}
-	return h, last
+	return last
+}
+
+// runHost is a host whose /run is a tmpfs, as everywhere that systemd runs.
+func runHost(b *testing.B) *host {
+	b.Helper()
+	need.Have(b, need.Mounting)
+	h := newHost(b)
+	run := filepath.Join(h.dir, "run")
+	h.must(os.Mkdir(run, 0o755))
+	h.must(unix.Mount("tmpfs", run, "tmpfs", 0, "mode=755"))
+	b.Cleanup(func() { h.must(unix.Unmount(run, unix.MNT_DETACH)) })
+	return h
 }
 
 // BenchmarkDecision is what a destroyer's request costs on a host with many domains: while nothing changes, and when a
 // status file was written just before it.
 func BenchmarkDecision(b *testing.B) {
 	for _, n := range []int{10, 1000, 10000} {
-		h, used := fleet(b, n)
+		h := runHost(b)
+		used := fleet(b, n, h)
 		idle := h.image("idle.img")
 		before := heap()
 		began := time.Now()
@@ -55,11 +73,29 @@ func BenchmarkDecision(b *testing.B) {
 		b.Run(name("allowed"), func(b *testing.B) {
 			percentiles(b, func() { ask(b, g, allowed, true) }, nil)
 		})
+		start := h.request(OpOpenWrite, used, h.run("vmm"))
+		b.Run(name("a VMM opens"), func(b *testing.B) {
+			percentiles(b, func() { g.Check(background, start) }, nil)
+		})
 		b.Run(name("changed"), func(b *testing.B) {
 			percentiles(b, func() { ask(b, g, refused, false) }, func() { h.domain("another", os.Getpid(), idle+"x") })
 		})
 		g.Close()
 	}
+}
+
+// BenchmarkDecisionOnDisk is the same where /run is a directory of the disk, as in a container: inode numbers are used again
+// there, and say less.
+func BenchmarkDecisionOnDisk(b *testing.B) {
+	h := newHost(b)
+	used := fleet(b, 10000, h)
+	g := h.guard()
+	h.must(g.domains.locked(background, func() {}))
+	settle()
+	refused := h.request(OpTruncate, used, h.run("outsider"))
+	b.Run("10000/changed", func(b *testing.B) {
+		percentiles(b, func() { ask(b, g, refused, false) }, func() { h.domain("another", os.Getpid(), used+"x") })
+	})
 }
 
 // settle lets the directories' stamps become trustworthy.
@@ -99,7 +135,8 @@ func percentiles(b *testing.B, f, before func()) {
 // BenchmarkIdle is the hot path: what outsiders do all day (tar x, rm -r, cp) to files that nobody uses, on a host with a
 // few domains. `strace -f -c` of it counts the system calls of a decision.
 func BenchmarkIdle(b *testing.B) {
-	h, used := fleet(b, 10)
+	h := newHost(b)
+	used := fleet(b, 10, h)
 	idle := h.image("idle.img")
 	g := h.guard()
 	h.must(g.domains.locked(background, func() {}))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -19,17 +21,17 @@ const searchFor = 3 * time.Second
 // writersBeside are the outsiders that may write to the image past every handle that the view knows: they opened it
 // before the view was mounted, or closed the descriptor and kept a shared mapping. It is looked for where a VMM wants to
 // open the image for writing, and the kernel says that somebody does; who cannot be found keeps no VM from starting.
-func (q *inquiry) writersBeside() []standing {
-	if !opensForWriting(q.Op) || q.vmmWrites() || !q.look().written {
+func (q *question) writersBeside() []liveOpener {
+	if !q.Op.opens() || q.vmmWrites() || !q.fileState().written {
 		return nil
 	}
-	var found []standing
+	var found []liveOpener
 	ctx, cancel := context.WithTimeout(q.ctx, searchFor)
 	defer cancel()
 	_ = q.procs.Writers(ctx, q.isImage, servesView, func(p procfs.Process) bool {
 		w := Process{PID: p.PID, Start: p.Start, UID: p.UID, Comm: p.Comm, Exe: p.Exe, Class: classOf(p.Kind)}
-		if w.Class == ClassOutsider && !w.is(q.caller) {
-			found = append(found, standing{Opener: Opener{Process: w, Write: true}})
+		if w.Class == ClassOutsider && !w.is(q.caller) && !q.related(w) && !q.status().runs(w.PID) && !q.procs.RunsVM(p) {
+			found = append(found, liveOpener{Opener: Opener{Process: w, Write: true}})
 		}
 		return len(found) == 0
 	})
@@ -39,12 +41,13 @@ func (q *inquiry) writersBeside() []standing {
 	return found
 }
 
-func opensForWriting(op Op) bool { return op == OpOpenWrite || op == OpTruncate }
-
 // vmmWrites says whether a VMM has the image open for writing through the view: then this was asked when it opened it.
-func (q *inquiry) vmmWrites() bool {
-	for _, o := range q.Openers {
-		if o.Write && q.now(o).Class == ClassVMM {
+func (q *question) vmmWrites() bool {
+	if _, write := q.callerOpened(); write && q.caller.Class == ClassVMM {
+		return true
+	}
+	for _, o := range q.others() {
+		if o.Write && o.Class == ClassVMM {
 			return true
 		}
 	}
@@ -53,7 +56,7 @@ func (q *inquiry) vmmWrites() bool {
 
 // isImage says whether a process has just this image, under the identity that the backing file system gives it or the
 // one that the view shows.
-func (q *inquiry) isImage(o *procfs.OpenFile) bool {
+func (q *question) isImage(o *procfs.OpenFile) bool {
 	id := fileID(o)
 	return id == q.Image || q.Shown != ID{} && id == q.Shown
 }
@@ -69,7 +72,7 @@ func servesView(exe string) bool {
 func exeName(path string) string { return strings.TrimSuffix(filepath.Base(path), " (deleted)") }
 
 // loops are the loop devices over the image that may be written.
-func (q *inquiry) loops() []standing {
+func (q *question) loops() []liveOpener {
 	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, file := range files {
 		device := filepath.Dir(filepath.Dir(file))
@@ -77,10 +80,9 @@ func (q *inquiry) loops() []standing {
 		if readOnly, _ := os.ReadFile(device + "/ro"); err != nil || strings.TrimSpace(string(readOnly)) == "1" {
 			continue
 		}
-		id, err := q.g.config.Host.Lookup(strings.TrimSuffix(string(path), "\n"))
-		if err == nil && id == q.Image {
+		if id, err := q.g.lookup(strings.TrimSuffix(string(path), "\n")); err == nil && id == q.Image {
 			w := Process{Comm: "/dev/" + filepath.Base(device), Class: ClassOutsider}
-			return []standing{{Opener: Opener{Process: w, Write: true}}}
+			return []liveOpener{{Opener: Opener{Process: w, Write: true}}}
 		}
 	}
 	return nil
@@ -97,7 +99,7 @@ func besideReason(w Process) string {
 }
 
 // unlessWrittenBeside keeps a VMM from an image that somebody writes past the view.
-func (q *inquiry) unlessWrittenBeside() Verdict {
+func (q *question) unlessWrittenBeside() Verdict {
 	if !q.forbids(OpOpenWrite) || q.governing().Writer == policy.Revoke {
 		return Verdict{Allowed: true}
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -60,11 +62,11 @@ func TestChainIsEvidence(t *testing.T) {
 		t.Errorf("the old base still is: %s", v.Reason)
 	}
 
-	// Without any event, the header is read again with the whole look of every half minute.
+	// Without any event, the header is read again with the whole refresh of every half minute.
 	if out, err := exec.Command("qemu-img", "rebase", "-u", "-b", base, "-F", "raw", top).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	g.look(background, true)
+	g.refresh(background, true)
 	if v := g.Check(background, h.request(OpTruncate, base, dd)); v.Allowed {
 		t.Error("the base is not protected again")
 	}
@@ -106,7 +108,7 @@ func TestHeaderThatCannotBeRead(t *testing.T) {
 	g := h.guard()
 	h.refuse(g, h.request(OpTruncate, base, nil))
 	h.must(os.WriteFile(top, []byte("broken"), 0o600))
-	g.look(background, true)
+	g.refresh(background, true)
 	if v := g.Check(background, h.request(OpTruncate, base, nil)); v.Allowed {
 		t.Error("a header that cannot be read any more drops what it said")
 	}

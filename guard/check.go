@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -8,24 +10,28 @@ import (
 	"imgward/guard/policy"
 )
 
-// inquiry is one request while it is being judged.
-type inquiry struct {
+// question is one request while it is being judged, with what was found out for it so far.
+type question struct {
 	*Request
-	*regime
-	ctx    context.Context
-	g      *Guard
-	caller Process
-	rule   *policy.Rule // use governing
-	seen   *sight       // use look
+	*inForce
+	ctx     context.Context
+	g       *Guard
+	caller  Process
+	rule    *policy.Rule // use governing
+	seen    *fileState   // use fileState
+	stated  *stated      // use status
+	current []liveOpener // use openers
+	name    *string      // use path
 }
 
 // Check implements Checker.
 func (g *Guard) Check(ctx context.Context, r *Request) Verdict {
 	began := time.Now()
-	q := &inquiry{Request: r, regime: g.regime.Load(), ctx: ctx, g: g}
+	q := &question{Request: r, inForce: g.inForce.Load(), ctx: ctx, g: g}
 	q.caller = q.classify(r.TID, r.UID)
 	v := q.judge()
 	v.Caller = q.caller
+	q.noteWriter()
 	if !v.Allowed {
 		q.mitigate(&v)
 	}
@@ -33,88 +39,77 @@ func (g *Guard) Check(ctx context.Context, r *Request) Verdict {
 	return v
 }
 
-// judge applies the contract's table (DESIGN, "The contract").
-func (q *inquiry) judge() Verdict {
-	switch q.caller.Class {
-	case ClassTrusted:
-		return Verdict{Allowed: true}
-	case ClassVMM:
-		if v, ok := q.judgeVMM(); ok {
-			return v
+// judge applies the contract's table.
+func (q *question) judge() Verdict {
+	switch {
+	case q.caller.Class == ClassTrusted:
+		return Verdict{Allowed: true, Reason: "the policy trusts who asks"}
+	case q.caller.Class == ClassVMM && q.writesItself() && rowOf(q.Op).holder != whileClosed && q.Op != OpOpenWrite:
+		return Verdict{Allowed: true} // a guest discards thousands of times a second: no evidence is looked at
+	case !q.forbids(q.Op):
+		if q.caller.Class == ClassVMM && q.Op.opens() {
+			return q.unlessWritten()
 		}
+		return Verdict{Allowed: true, Reason: q.permittedReason()}
 	}
-	if !q.forbids(q.Op) {
-		return Verdict{Allowed: true}
+	if q.status().runs(q.caller.PID) {
+		q.isVMM()
 	}
-	switch cellFor(q.Op, q.caller.Class) {
-	case whileClosed:
-		if q.scratchOnly() {
-			return Verdict{Allowed: true}
-		}
-		return q.unlessUsed(q.openBy())
-	case checked:
-		uses := q.uses()
-		return Verdict{Allowed: true, Uses: uses, CheckWrites: len(uses) > 0}
+	v := q.apply(q.cell())
+	if !v.Allowed && q.caller.Class == ClassOutsider && q.procs.RunsVM(processOf(&q.caller)) {
+		q.isVMM()
+		v = q.apply(q.cell())
 	}
-	v := q.unlessUsed(q.uses())
-	if !v.Allowed {
-		return v
-	}
-	if q.caller.Class == ClassVMM {
-		return q.unlessWritten() // O_TRUNC opens for writing, too
-	}
-	v.CheckWrites = q.governing().Writer == policy.Revoke
 	return v
 }
 
-// cell is a cell of the contract's table, for callers that do not hold the image.
-type cell int
-
-const (
-	whileIdle   cell = iota // refused while the image is in use
-	whileClosed             // refused only while a live VMM has it open
-	checked                 // allowed; its writes are judged one by one
-)
-
-func cellFor(op Op, c Class) cell {
-	if c != ClassManager {
-		return whileIdle
-	}
-	switch op {
-	case OpOpenWrite:
-		return checked
-	case OpUnlink, OpRename, OpReplace, OpRenameDir:
-		// blockcommit --delete unlinks before the status file changes
-		return whileClosed
-	}
-	return whileIdle
+// isVMM notes that the caller has proved to be a VMM.
+func (q *question) isVMM() {
+	q.procs.MarkVMM(processOf(&q.caller))
+	q.caller.Class = ClassVMM
 }
 
-// judgeVMM is the holder's column. It answers nothing (false) for a VMM that does not use this image: such a one is an
-// outsider, but for opening it.
-func (q *inquiry) judgeVMM() (Verdict, bool) {
-	switch q.Op {
-	case OpOpenWrite:
-		return q.unlessWritten(), true
-	case OpWrite: // perhaps through a descriptor that a manager opened for it
-		return Verdict{Allowed: true}, true
+func (q *question) apply(c cell) Verdict {
+	switch c {
+	case free:
+		return Verdict{Allowed: true}
+	case unwritten:
+		return q.unlessWritten()
+	case checked:
+		uses := q.uses()
+		revocable := q.caller.Class == ClassOutsider && q.governing().Writer == policy.Revoke
+		return Verdict{Allowed: true, Uses: uses, CheckWrites: len(uses) > 0 || revocable}
+	case apart:
+		return q.unlessUnlocked()
+	case whileClosed:
+		return q.unlessUsed(q.openBy())
 	}
-	open, write := q.callerOpened()
-	removes := cellFor(q.Op, ClassManager) == whileClosed
-	if write && !removes {
-		return Verdict{Allowed: true}, true // a guest discards thousands of times a second: no evidence is looked at
+	v := q.unlessUsed(q.uses())
+	switch {
+	case !v.Allowed:
+	case q.caller.Class == ClassVMM && q.Op.opens():
+		return q.unlessWritten()
+	default:
+		v.CheckWrites = q.governing().Writer == policy.Revoke
 	}
-	if !open && !q.holds() {
-		return Verdict{}, false
+	return v
+}
+
+// unlessUnlocked lets a VMM that does not hold the image open it for writing, where QEMU's locks keep it from writing
+// beside the one that uses it, or the two share the disk. A migration's destination opens like that, and writes when the
+// source has let go of its locks.
+func (q *question) unlessUnlocked() Verdict {
+	uses := q.uses()
+	if len(uses) > 0 && !shared(uses) && !q.locksHonoured() {
+		return q.unlessUsed(uses)
 	}
-	if removes {
-		return q.unlessUsed(q.openByOthers()), true
-	}
-	return q.unlessWritten(), true // O_TRUNC opens, too
+	v := q.unlessWritten()
+	v.CheckWrites = v.Allowed && len(uses) > 0 && !shared(uses)
+	return v
 }
 
 // unlessWritten keeps two writers apart: it lets a VMM open an image that no outsider writes.
-func (q *inquiry) unlessWritten() Verdict {
+func (q *question) unlessWritten() Verdict {
 	writers := q.writers()
 	if len(writers) == 0 {
 		return q.unlessWrittenBeside()
@@ -131,8 +126,8 @@ func (q *inquiry) unlessWritten() Verdict {
 }
 
 // unlessUsed refuses where there is a use.
-func (q *inquiry) unlessUsed(uses []Use) Verdict {
-	if len(uses) == 0 {
+func (q *question) unlessUsed(uses []Use) Verdict {
+	if len(uses) == 0 || q.sparesNames(uses) {
 		return Verdict{Allowed: true}
 	}
 	return Verdict{Errno: q.errnoFor(q.governing().Errno), Reason: usedReason(uses[0]), Uses: uses, Settles: q.settles(uses)}
@@ -140,9 +135,9 @@ func (q *inquiry) unlessUsed(uses []Use) Verdict {
 
 // settles says whether nothing but handles of the view stands behind the uses. QEMU's locks are among them where
 // somebody has the image open through the view: they are forwarded from there, and go with the handle.
-func (q *inquiry) settles(uses []Use) bool {
+func (q *question) settles(uses []Use) bool {
 	for _, u := range uses {
-		if u.Evidence != EvidenceView && (u.Evidence != EvidenceLock || len(q.Openers) == 0) {
+		if u.Evidence != EvidenceView && (u.Evidence != EvidenceLock || u.PID == 0) {
 			return false
 		}
 	}
@@ -151,9 +146,11 @@ func (q *inquiry) settles(uses []Use) bool {
 
 // mitigate looks whether a refusal is to be given after all: an exception lets the operation through, and so does a
 // policy that only watches.
-func (q *inquiry) mitigate(v *Verdict) {
-	if spend := q.excepted(); spend != nil {
-		v.Allowed, v.Spend = true, spend
+func (q *question) mitigate(v *Verdict) {
+	if e := q.excepted(); e != nil {
+		v.Allowed, v.Exception, v.Spend = true, e.ID, q.spend(e)
+		// It may end before the handle does, and be for the truncation alone.
+		v.CheckWrites = q.Op.opens() && q.caller.Class != ClassVMM
 		return
 	}
 	v.Message = q.governing().Message

@@ -1,6 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,7 +19,8 @@ import (
 //	wait     EBUSY, unless the handles behind it go within a moment (Settles)
 //	checked  it goes ahead, and each write through the handle is judged
 //
-// "other" is a VMM that does not use the image. With the evidence "closed" the domain lists the image and has not opened it.
+// "other" is a VMM that does not use the image. With the evidence "closed" the domain lists the image and has not opened it,
+// with "locked" it has taken locks, with "shared" it shares the disk.
 const contract = `
 idle        holder  other   manager outsider trusted unseen
 write       yes     yes     yes     yes      yes     yes
@@ -31,8 +35,32 @@ rename-dir  yes     yes     yes     yes      yes     yes
 set-flags   yes     yes     yes     yes      yes     yes
 
 open        holder  other   manager outsider trusted unseen
+write       yes     no      checked no       yes     no
+write-data  yes     no      no      no       yes     no
+truncate    yes     no      no      no       yes     no
+fallocate   yes     no      no      no       yes     no
+copy-into   yes     no      no      no       yes     no
+unlink      no      no      wait    no       yes     no
+rename      no      no      wait    no       yes     no
+replace     no      no      wait    no       yes     no
+rename-dir  no      no      wait    no       yes     no
+set-flags   yes     no      no      no       yes     no
+
+locked      holder  other   manager outsider trusted unseen
+write       yes     checked checked no       yes     no
+write-data  yes     no      no      no       yes     no
+truncate    yes     no      no      no       yes     no
+fallocate   yes     no      no      no       yes     no
+copy-into   yes     no      no      no       yes     no
+unlink      no      no      wait    no       yes     no
+rename      no      no      wait    no       yes     no
+replace     no      no      wait    no       yes     no
+rename-dir  no      no      wait    no       yes     no
+set-flags   yes     no      no      no       yes     no
+
+shared      holder  other   manager outsider trusted unseen
 write       yes     yes     checked no       yes     no
-write-data  yes     yes     no      no       yes     no
+write-data  yes     no      no      no       yes     no
 truncate    yes     no      no      no       yes     no
 fallocate   yes     no      no      no       yes     no
 copy-into   yes     no      no      no       yes     no
@@ -43,8 +71,8 @@ rename-dir  no      no      wait    no       yes     no
 set-flags   yes     no      no      no       yes     no
 
 closed      holder  other   manager outsider trusted unseen
-write       yes     yes     checked no       yes     no
-write-data  yes     yes     no      no       yes     no
+write       yes     no      checked no       yes     no
+write-data  yes     no      no      no       yes     no
 truncate    yes     no      no      no       yes     no
 fallocate   yes     no      no      no       yes     no
 copy-into   yes     no      no      no       yes     no
@@ -55,8 +83,8 @@ rename-dir  yes     no      yes     no       yes     no
 set-flags   yes     no      no      no       yes     no
 
 view        holder  other   manager outsider trusted unseen
-write       yes     yes     checked wait     yes     wait
-write-data  yes     yes     wait    wait     yes     wait
+write       yes     wait    checked wait     yes     wait
+write-data  yes     wait    wait    wait     yes     wait
 truncate    yes     wait    wait    wait     yes     wait
 fallocate   yes     wait    wait    wait     yes     wait
 copy-into   yes     wait    wait    wait     yes     wait
@@ -67,8 +95,8 @@ rename-dir  yes     wait    wait    wait     yes     wait
 set-flags   yes     wait    wait    wait     yes     wait
 
 process     holder  other   manager outsider trusted unseen
-write       yes     yes     checked no       yes     no
-write-data  yes     yes     no      no       yes     no
+write       yes     no      checked no       yes     no
+write-data  yes     no      no      no       yes     no
 truncate    yes     no      no      no       yes     no
 fallocate   yes     no      no      no       yes     no
 copy-into   yes     no      no      no       yes     no
@@ -79,8 +107,8 @@ rename-dir  yes     no      no      no       yes     no
 set-flags   yes     no      no      no       yes     no
 
 lock        holder  other   manager outsider trusted unseen
-write       yes     yes     checked no       yes     no
-write-data  yes     yes     no      no       yes     no
+write       checked checked checked no       yes     no
+write-data  no      no      no      no       yes     no
 truncate    no      no      no      no       yes     no
 fallocate   no      no      no      no       yes     no
 copy-into   no      no      no      no       yes     no
@@ -166,6 +194,12 @@ func (h *host) cast(evidence, img string) (callers map[string]*process, openers 
 		openers = append(openers, holder.opener(true))
 	case "closed":
 		h.domain("rhevm", holder.PID, img)
+	case "locked":
+		h.domain("rhevm", holder.PID, img)
+		openers = append(openers, locked(holder.opener(true)))
+	case "shared":
+		h.domainXML("rhevm", bytes.Replace(statusFile("rhevm", holder.PID, img), []byte("<target"), []byte("<shareable/><target"), 1))
+		openers = append(openers, holder.opener(true))
 	case "view":
 		openers = append(openers, holder.opener(true))
 	case "lock":

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -19,6 +21,10 @@ type Config struct {
 	// DefinitionDirs hold the definitions of persistent domains; nil: DefaultDefinitionDirs. They are read only where the
 	// policy protects what is defined.
 	DefinitionDirs []libvirt.Dir
+	// SaveDirs are where libvirt keeps the managed states of saved domains; nil: DefaultSaveDirs.
+	SaveDirs []libvirt.Dir
+	// SnapshotDir has a directory for each domain with snapshots; empty: DefaultSnapshotDir.
+	SnapshotDir string
 	// PoolDirs hold libvirt's definitions of storage pools; nil: DefaultPoolDirs.
 	PoolDirs []string
 	// Exceptions are those that hold already: what SaveExceptions was given last by a predecessor.
@@ -27,16 +33,23 @@ type Config struct {
 	SaveExceptions func([]Exception) error
 	// History is what a predecessor gave SaveEvent, oldest first.
 	History []Event
+	// FirstID is the ID of the first event where there is no History; 0: 1. IDs of several views do not meet if these are
+	// chosen at random.
+	FirstID uint64
 	// SaveEvent is told each event; nil: nobody is. It is called by one goroutine at a time.
 	SaveEvent func(*Event)
+	// Changed is told that libvirt's directories, the exceptions or the policy may have changed; nil: nobody is. It must not
+	// block, nor ask the Guard.
+	Changed func()
 	// ProcRoot is where proc is mounted; empty: /proc.
 	ProcRoot string
-	// Brief is for a command that asks a few questions and ends: it does without inotify, whose end the kernel makes wait
-	// for a grace period (10 to 20 ms, Linux 6.18). All files are still looked at now and then.
+	// Brief is for a command that asks a few questions and ends: nothing is read before a question needs it, and
+	// nothing is watched (the kernel makes the end of an inotify wait for a grace period: 10 to 20 ms, Linux 6.18).
 	Brief bool
 	// HostRoot, before an absolute path, leads to the host's file of that name. Empty, unless this process is in a mount
 	// namespace of its own, where executables of the policy may be hidden.
 	HostRoot string
+	remote   func(fd int) bool // says whether other hosts may have a file open; nil: isRemote
 	// Audit is the kernel's audit log; nil: there is none.
 	Audit AuditLog
 }
@@ -62,6 +75,14 @@ func DefaultDefinitionDirs() []libvirt.Dir {
 	return dirs
 }
 
+// DefaultSaveDirs is where libvirt's system daemons for QEMU keep managed states. Other drivers' have another form.
+func DefaultSaveDirs() []libvirt.Dir {
+	return []libvirt.Dir{{Path: "/var/lib/libvirt/qemu/save", Driver: "qemu"}}
+}
+
+// DefaultSnapshotDir is where they keep the metadata of snapshots.
+const DefaultSnapshotDir = "/var/lib/libvirt/qemu/snapshot"
+
 // DefaultPoolDirs are where libvirt keeps its storage pools: the state of active ones, then the definitions.
 func DefaultPoolDirs() []string {
 	return []string{"/run/libvirt/storage", "/etc/libvirt/storage"}
@@ -84,8 +105,20 @@ func (c Config) withDefaults() Config {
 	if c.DefinitionDirs == nil {
 		c.DefinitionDirs = DefaultDefinitionDirs()
 	}
+	if c.remote == nil {
+		c.remote = isRemote
+	}
+	if c.SaveDirs == nil {
+		c.SaveDirs = DefaultSaveDirs()
+	}
+	if c.SnapshotDir == "" {
+		c.SnapshotDir = DefaultSnapshotDir
+	}
 	if c.PoolDirs == nil {
 		c.PoolDirs = DefaultPoolDirs()
+	}
+	if c.Changed == nil {
+		c.Changed = func() {}
 	}
 	if c.ProcRoot == "" {
 		c.ProcRoot = "/proc"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -5,10 +7,13 @@ import (
 	"io/fs"
 	"iter"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"imgward/guard/calls"
 	"imgward/guard/libvirt"
 	"imgward/guard/procfs"
 )
@@ -16,39 +21,49 @@ import (
 // domain is one libvirt domain, with the inodes that its images were found to be.
 type domain struct {
 	libvirt.Domain
-	start    uint64 // of the VMM when its pid was first seen in this file; 0: it did not run then
-	listings []*listing
-	// unreadable: the file cannot be read any more, and this is what it said before.
+	start  uint64 // of the VMM when its pid was first seen in this file; 0: it did not run then
+	images []*domainImage
+	state  string // the file that holds its state, if it is a saved one
+	// unreadable: the file cannot be read any more, and this is what it said before. problem says why.
 	unreadable bool
+	problem    string
 }
 
-// listing is one image that a domain uses. Its ids stick while the same VMM lists the same path: if the path comes to
+// domainImage is one image that a domain uses. Its ids stick while the same VMM lists the same path: if the path comes to
 // mean another inode, the VMM may still have the old one.
-type listing struct {
+type domainImage struct {
 	domain   *domain
 	image    libvirt.Image
 	evidence Evidence
 	ids      []ID
-	below    []*listing // what its header refers to and the domain does not list itself
+	below    []*domainImage // what its header refers to and the domain does not list itself
+
+	asked   bool                   // the path is being followed
+	late    bool                   // it did not answer in time
+	dropped bool                   // the domain does not list it any more
+	at      atomic.Pointer[string] // the path that is being looked at
 }
 
 // newDomain makes a domain of a status file's contents. before is what the same file said last; nil if it is new.
-func (s *domains) newDomain(d *libvirt.Domain, before *domain) *domain {
+func (s *domains) newDomain(d *libvirt.Domain, path string, before *domain) *domain {
 	n := &domain{Domain: *d}
+	if s.evidence == EvidenceSaved {
+		n.state = path
+	}
 	if before != nil && before.PID == d.PID && before.start != 0 {
 		n.start = before.start
 	} else {
 		n.start = s.firstStart(d)
 	}
 	for _, i := range d.Images {
-		l := &listing{domain: n, image: i, evidence: s.evidence}
+		l := &domainImage{domain: n, image: i, evidence: s.evidence}
 		// Two VMMs may have started within one clock tick: only the pid tells them apart then.
 		if before != nil && before.PID == d.PID && before.start == n.start {
 			l.ids = before.idsOf(i.Path)
 		}
-		n.listings = append(n.listings, l)
+		n.images = append(n.images, l)
 	}
-	n.Images = nil // the listings have them
+	n.Images = nil // n.images has them
 	return n
 }
 
@@ -67,7 +82,15 @@ func (s *domains) firstStart(d *libvirt.Domain) uint64 {
 	if d.PID == 0 {
 		return 0
 	}
-	stat, err := s.proc.Stat(d.PID)
+	pid, written, start := d.PID, d.Written, uint64(0)
+	if !s.looks.Do(strconv.Itoa(pid), func() { start = s.startOf(pid, written) }) {
+		return startUnknown
+	}
+	return start
+}
+
+func (s *domains) startOf(pid int, written time.Time) uint64 {
+	stat, err := s.proc.Stat(pid)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH):
 		return 0
@@ -76,7 +99,7 @@ func (s *domains) firstStart(d *libvirt.Domain) uint64 {
 	case stat.Gone():
 		return 0
 	}
-	if procfs.StartedAt(stat.Start).After(d.Written.Add(clockSlack)) && !s.isVMM(d.PID) {
+	if procfs.StartedAt(stat.Start).After(written.Add(clockSlack)) && !s.isVMM(pid) {
 		return 0
 	}
 	return stat.Start
@@ -86,22 +109,36 @@ func (s *domains) firstStart(d *libvirt.Domain) uint64 {
 // (QEMU stays after a crash or a power-off that is to be preserved). A domain without a pid in its file (libxl) is
 // believed.
 func (s *domains) running(d *domain) bool {
-	switch {
-	case d.Blind:
-		return true
-	case d.PID == 0:
-		return d.Running()
+	return s.mayRun(d) && (d.PID == 0 || d.start == startUnknown || s.alive(d.PID, d.start, &s.looks))
+}
+
+// mayRun says whether the domain runs if its process does, should that be known.
+func (s *domains) mayRun(d *domain) bool {
+	if d.PID == 0 {
+		return d.Blind || d.Running()
 	}
 	if d.start == startUnknown {
 		d.start = s.firstStart(&d.Domain)
 	}
-	return d.start == startUnknown || d.start != 0 && s.proc.Alive(d.PID, d.start)
+	return d.start != 0
 }
 
-// all yields the domain's listings with those below them.
-func (d *domain) all() iter.Seq[*listing] {
-	return func(yield func(*listing) bool) {
-		for _, l := range d.listings {
+// alive says whether the process still runs. One that cannot be looked at does: see looks.
+func (s *domains) alive(pid int, start uint64, looks *calls.Keyed) bool {
+	var alive bool
+	answered := looks.Do(strconv.Itoa(pid), func() { alive = s.proc.Alive(pid, start) })
+	return !answered || alive
+}
+
+// startedAfter says whether the VMM was started after a moment.
+func (d *domain) startedAfter(t time.Time) bool {
+	return d.start != 0 && d.start != startUnknown && procfs.StartedAt(d.start).After(t)
+}
+
+// all yields the domain's images with those below them.
+func (d *domain) all() iter.Seq[*domainImage] {
+	return func(yield func(*domainImage) bool) {
+		for _, l := range d.images {
 			if !yield(l) {
 				return
 			}
@@ -116,17 +153,17 @@ func (d *domain) all() iter.Seq[*listing] {
 
 // names says whether the domain itself lists a path.
 func (d *domain) names(path string) bool {
-	return slices.ContainsFunc(d.listings, func(l *listing) bool { return l.image.Path == path })
+	return slices.ContainsFunc(d.images, func(l *domainImage) bool { return l.image.Path == path })
 }
 
 // heads says whether the image may stand at the head of a chain.
-func (l *listing) heads() bool {
+func (l *domainImage) heads() bool {
 	return l.image.Format != "raw" && l.evidence != EvidenceChain &&
-		l.image.Role != libvirt.Backing && l.image.Role != libvirt.DataFile
+		l.image.Role != RoleBacking && l.image.Role != RoleDataFile
 }
 
 func (d *domain) idsOf(path string) []ID {
-	for _, l := range d.listings {
+	for _, l := range d.images {
 		if l.image.Path == path {
 			return slices.Clone(l.ids)
 		}
@@ -135,7 +172,7 @@ func (d *domain) idsOf(path string) []ID {
 }
 
 // resolved notes an inode that the path was found to be, and says whether that is news.
-func (l *listing) resolved(id ID) bool {
+func (l *domainImage) resolved(id ID) bool {
 	if slices.Contains(l.ids, id) {
 		return false
 	}
@@ -145,15 +182,20 @@ func (l *listing) resolved(id ID) bool {
 
 // lists says whether two versions of a domain are of the same VMM with the same images.
 func (d *domain) lists(before *domain) bool {
-	return d.PID == before.PID && slices.EqualFunc(d.listings, before.listings, func(a, b *listing) bool {
+	return d.PID == before.PID && slices.EqualFunc(d.images, before.images, func(a, b *domainImage) bool {
 		return a.image == b.image
 	})
 }
 
-// use is the listing as evidence.
-func (l *listing) use() Use {
-	return Use{
+// use is the image as evidence.
+func (l *domainImage) use() Use {
+	u := Use{
 		Domain: l.domain.Name, UUID: l.domain.UUID, PID: l.domain.PID, Target: l.image.Target,
-		Role: Role(l.image.Role), Writable: l.image.Writable, Evidence: l.evidence, Path: l.image.Path,
+		Role: l.image.Role, Writable: l.image.Writable, Evidence: l.evidence, Path: l.image.Path, Pending: l.late,
+		State: l.domain.state, shareable: l.image.Shareable,
 	}
+	if u.PID == 0 {
+		u.emulator = l.domain.Emulator
+	}
+	return u
 }

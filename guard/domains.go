@@ -1,13 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"imgward/guard/calls"
 	"imgward/guard/libvirt"
 	"imgward/guard/procfs"
 )
@@ -17,77 +19,63 @@ type domains struct {
 	host     Host
 	proc     procfs.FS
 	isVMM    func(pid int) bool
-	evidence Evidence // what a listing counts as
+	evidence Evidence // what an image of a domain counts as
 	// namesOnly: the files are an ordinary user's. Their paths are not followed, for they may lead to a file system
 	// that never answers.
 	namesOnly bool
 
 	// What is told of changes once the first reading is through, with sem held.
 	changed    func(d *domain, change, images string)
-	unreadable func(path string, err error, blind bool)
+	hangs      func(l *domainImage)
+	unreadable func(path string, err error, d *domain)
 
-	// sem, of capacity 1, is held while anything below is used: a mutex that a context can stop waiting for. It is
-	// held across the reading of directories and files of the host, never across a request to a view.
+	// looks are at the processes that the files name. One in execve(2) cannot be looked at until it is through, which takes
+	// for ever where its program is on a file system that does not answer (see procfs.walker); nobody waits for that more
+	// than once, and its images count as in use.
+	looks calls.Keyed
+	// Those who look without sem have their own, or one would count as hanging because another looks at it.
+	allLooks, fewLooks calls.Keyed
+
+	// sem, of capacity 1, is held while anything below is used: a mutex that a context can stop waiting for. Directories
+	// and files of the host are read by other goroutines, so that none of them holds it up.
 	sem chan struct{}
 	// everything: the next reading follows all paths again, not only those that led nowhere.
 	everything atomic.Bool
 
 	index   *libvirt.Index
-	settled bool                  // everything was read once
-	byPath  map[string]*domain    // by status file
-	byImage map[ID][]*listing     // what is known to be in use, running or not
-	pending map[*listing]struct{} // listings whose path led nowhere yet
-	retried time.Time             // when these were tried last
-	anew    struct {              // when all paths were followed last, and how long that took
-		at   time.Time
-		took time.Duration
-	}
-	blind map[string]*domain // the domains that may use any image
-	byPID map[int]*domain    // for naming a VMM that other evidence found
+	more    func(context.Context) []libvirt.Change // from elsewhere than the index; nil: nothing
+	settled bool                                   // everything was read once
+	byPath  map[string]*domain                     // by status file
+	byImage map[ID][]*domainImage                  // what is known to be in use, running or not
+	unread  map[string]*domain                     // the domains of which no status file could be read yet
+	byPID   map[int]*domain                        // for naming a VMM that other evidence found
+	paths                                          // how the paths are followed
 }
 
 func newDomains(host Host, proc procfs.FS, index *libvirt.Index, isVMM func(pid int) bool) *domains {
 	return &domains{
 		host: host, proc: proc, isVMM: isVMM, evidence: EvidenceLibvirt,
-		changed: func(*domain, string, string) {}, unreadable: func(string, error, bool) {}, sem: make(chan struct{}, 1), index: index,
-		byPath: make(map[string]*domain), byImage: make(map[ID][]*listing), pending: make(map[*listing]struct{}),
-		blind: make(map[string]*domain), byPID: make(map[int]*domain),
+		changed: func(*domain, string, string) {}, hangs: func(*domainImage) {}, unreadable: func(string, error, *domain) {}, sem: make(chan struct{}, 1), index: index,
+		byPath: make(map[string]*domain), byImage: make(map[ID][]*domainImage), unread: make(map[string]*domain), byPID: make(map[int]*domain),
+		paths: newPaths(),
 	}
 }
 
 // patience is how long a question waits for the evidence before it is answered without: against a destroyer.
 const patience = 5 * time.Second
 
-// locked runs f with everything up to date, or fails when ctx ends or patience runs out first. A path may lead to a file
-// system that does not answer (a dead NFS server); so where something is to be read, another goroutine does it, and
-// keeps sem for as long as it takes.
+// locked runs f with everything up to date, or fails when ctx ends or patience runs out first. A directory or a path that
+// does not answer is set aside before that (see libvirt.ErrNoAnswer, paths).
 func (s *domains) locked(ctx context.Context, f func()) error {
 	if err := s.acquire(ctx); err != nil {
 		return err
 	}
-	if s.current() {
-		defer s.release()
-		f()
-		return nil
+	defer s.release()
+	if err := s.refresh(ctx); err != nil {
+		return fmt.Errorf("read libvirt's files: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	read := make(chan error, 1)
-	go func() { read <- s.refresh(ctx) }()
-	select {
-	case err := <-read:
-		defer s.release()
-		if err == nil {
-			f()
-		}
-		return err
-	case <-ctx.Done():
-		go func() {
-			<-read
-			s.release()
-		}()
-		return notRead(ctx)
-	}
+	f()
+	return nil
 }
 
 // acquire takes sem.
@@ -103,22 +91,16 @@ func (s *domains) acquire(ctx context.Context) error {
 	case s.sem <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return notRead(ctx)
+		return fmt.Errorf("read libvirt's files: %w", ctx.Err())
 	}
 }
 
 func (s *domains) release() { <-s.sem }
 
-func notRead(ctx context.Context) error { return fmt.Errorf("read libvirt's files: %w", ctx.Err()) }
-
-// current says that there is nothing to read and no path to follow, with sem held. Only libvirt's own directories are
-// looked at, which always answer: they are on tmpfs, or beside libvirt's configuration.
-func (s *domains) current() bool {
-	return s.settled && !s.namesOnly && len(s.pending) == 0 && !s.everything.Load() && !s.due() && s.index.Current()
-}
-
 // refresh reads what has changed, with sem held.
 func (s *domains) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	changes, err := s.index.Refresh(ctx)
 	for _, c := range changes {
 		s.apply(c)
@@ -126,13 +108,19 @@ func (s *domains) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.settled = true
-	if s.everything.Swap(false) || s.due() {
-		s.resolveAll()
-	} else {
-		s.retryPending()
+	if s.more != nil {
+		for _, c := range s.more(ctx) {
+			s.apply(c)
+		}
 	}
-	return nil
+	if s.everything.Swap(false) || s.due() {
+		s.resolveAll(ctx)
+	} else {
+		s.retryMissing()
+	}
+	err = s.answers(ctx)
+	s.settled = s.settled || err == nil
+	return err
 }
 
 // dirs are the directories that are read.
@@ -142,52 +130,66 @@ func (s *domains) dirs(ctx context.Context) (dirs []string) {
 }
 
 // uses says who uses the image, by the status files as they are now.
-func (s *domains) uses(ctx context.Context, id ID) ([]Use, error) {
-	var uses []Use
-	err := s.locked(ctx, func() {
-		for _, l := range s.byImage[id] {
-			if s.running(l.domain) && s.leadsTo(l, id) {
-				uses = append(uses, l.use())
-			}
-		}
-		uses = append(uses, s.blindUses()...)
-	})
+func (s *domains) uses(ctx context.Context, a *asked) (uses []Use, err error) {
+	err = s.locked(ctx, func() { uses = s.known(ctx, a) })
 	return uses, err
 }
 
-// blindUses stand for the domains of which nothing but a name is known: each may use any image.
-func (s *domains) blindUses() []Use {
-	var uses []Use
-	for _, path := range slices.Sorted(maps.Keys(s.blind)) {
-		uses = append(uses, Use{
-			Domain: s.blind[path].Name, Role: RoleUnknown, Writable: true, Evidence: s.evidence, Path: path,
-		})
+// known is uses, with sem held.
+func (s *domains) known(ctx context.Context, a *asked) (uses []Use) {
+	for _, l := range slices.Clone(s.byImage[a.id]) { // a path that leads elsewhere by now changes it
+		if s.running(l.domain) && s.leadsTo(ctx, l, a.id) {
+			uses = append(uses, l.use())
+		}
 	}
-	return uses
+	return append(append(uses, s.pendingUses(a)...), s.unreadUses(a)...)
 }
 
 // all lists the images of all running domains.
 func (s *domains) all(ctx context.Context) (map[ID][]Use, error) {
-	all := make(map[ID][]Use)
+	return s.among(ctx, func(ID) bool { return true }, &s.allLooks)
+}
+
+// among lists those images of all running domains that are asked for. Only the processes of their domains are looked at, and
+// nobody else waits for that: with thousands of domains it takes a while.
+func (s *domains) among(ctx context.Context, asked func(ID) bool, looks *calls.Keyed) (map[ID][]Use, error) {
+	type found struct {
+		id  ID
+		use Use
+		vmm vmm
+	}
+	var list []found
+	all, alive := make(map[ID][]Use), make(map[vmm]bool)
 	err := s.locked(ctx, func() {
-		alive := make(map[*domain]bool)
 		for id, ls := range s.byImage {
+			if !asked(id) {
+				continue
+			}
 			for _, l := range ls {
-				up, asked := alive[l.domain]
-				if !asked {
-					up = s.running(l.domain)
-					alive[l.domain] = up
-				}
-				if up {
-					all[id] = append(all[id], l.use())
+				if d := l.domain; s.mayRun(d) {
+					list = append(list, found{id, l.use(), vmm{d.PID, d.start}})
 				}
 			}
 		}
-		if blind := s.blindUses(); len(blind) > 0 {
-			all[ID{}] = blind
-		}
+		s.unreadOpen(all)
 	})
+	for _, f := range list {
+		up, known := alive[f.vmm]
+		if !known {
+			up = f.vmm.pid == 0 || f.vmm.start == startUnknown || s.alive(f.vmm.pid, f.vmm.start, looks)
+			alive[f.vmm] = up
+		}
+		if up {
+			all[f.id] = append(all[f.id], f.use)
+		}
+	}
 	return all, err
+}
+
+// vmm is the process of a running domain.
+type vmm struct {
+	pid   int
+	start uint64
 }
 
 // name fills in domain and disk of a use that other evidence found by its process: the status file of that process
@@ -200,7 +202,7 @@ func (s *domains) name(id ID, u *Use) bool {
 	u.Domain, u.UUID = d.Name, d.UUID
 	for l := range d.all() {
 		if slices.Contains(l.ids, id) || u.Path != "" && l.image.Path == u.Path {
-			u.Target, u.Role, u.Path = l.image.Target, Role(l.image.Role), l.image.Path
+			u.Target, u.Role, u.Path = l.image.Target, l.image.Role, l.image.Path
 			break
 		}
 	}

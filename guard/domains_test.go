@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io/fs"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"imgward/guard/libvirt"
+	"imgward/test/need"
 )
 
 func (h *host) used(g *Guard, img string) bool {
@@ -121,7 +123,7 @@ func TestPathsAreSticky(t *testing.T) {
 	}
 	h.must(os.Remove(img))
 	h.image("vm.img")
-	g.look(background, true)
+	g.refresh(background, true)
 	if !h.used(g, img) || !h.used(g, second) {
 		t.Error("the file behind the path, or the one that was behind it, is not protected")
 	}
@@ -216,6 +218,10 @@ func TestSessions(t *testing.T) {
 	if h.used(g, claimed) {
 		t.Error("an ordinary user protects what he likes by writing it down")
 	}
+	h.config.Brief = true // a command asks once
+	if uses := h.guard().Who(background, &Request{Image: h.id(img)}); len(uses) != 1 || uses[0].Domain != "mine" {
+		t.Errorf("the first answer of a Brief guard is %+v, want the domain's name", uses)
+	}
 }
 
 // Every question sees what was there before it was asked, whatever goes on beside it.
@@ -246,31 +252,92 @@ func TestFreshAtDecisionTime(t *testing.T) {
 	stop.Wait()
 }
 
-// slowHost never answers for some paths: a dead NFS server.
+// slowHost does not answer for some paths while it is held.
 type slowHost struct {
 	HostDirect
-	hang chan struct{}
+	answers sync.Mutex
 }
 
-func (s slowHost) Lookup(path string) (ID, error) {
-	if strings.HasPrefix(path, "/nfs/") {
-		<-s.hang
-		return ID{}, &fs.PathError{Op: "stat", Path: path, Err: errors.New("server does not answer")}
+func (s *slowHost) Lookup(path string) (ID, error) {
+	if rest, ok := strings.CutPrefix(path, "/nfs"); ok {
+		s.answers.Lock()
+		s.answers.Unlock() //lint:ignore SA2001 it only waits
+		path = rest
 	}
 	return s.HostDirect.Lookup(path)
 }
 
-func TestEvidenceThatDoesNotCome(t *testing.T) {
+// A path that does not answer is set aside: it is named, and keeps neither a destroyer nor a VM from anything.
+func TestPathsThatDoNotAnswer(t *testing.T) {
+	h := newHost(t)
+	free, used, late := h.image("free.img"), h.image("used.img"), h.image("late.img")
+	slow := &slowHost{}
+	slow.answers.Lock()
+	h.config.Host = slow
+	vmm := h.run("vmm")
+	h.domain("vm", vmm.PID, "/nfs"+late, "/nfs/2", "/nfs/3", used)
+	g := h.guard()
+	if h.used(g, free) {
+		t.Error("one dead path stands in the way of all destroyers")
+	}
+	if !h.used(g, used) {
+		t.Error("an image beside a dead path is not protected")
+	}
+	st, err := g.Status(background)
+	h.must(err)
+	if len(st.Pending) != 3 || st.Pending[0].Domain != "vm" || !strings.HasPrefix(st.Pending[0].Path, "/nfs") {
+		t.Errorf("pending are %+v", st.Pending)
+	}
+	if v := g.Check(background, h.request(OpOpenWrite, free, vmm)); !v.Allowed {
+		t.Errorf("a VM's start: %s", v.Reason)
+	}
+	slow.answers.Unlock()
+	await(t, "the answer", func() bool { return h.used(g, late) })
+	st, err = g.Status(background)
+	h.must(err)
+	if len(st.Pending) != 0 {
+		t.Errorf("it has answered, and pending are %+v", st.Pending)
+	}
+}
+
+// What a path led to last holds while it does not answer; and a path that the caller himself used is believed.
+func TestPendingPathsProtectWhatIsKnown(t *testing.T) {
+	h := newHost(t)
+	disk := h.image("vm.img")
+	slow := &slowHost{}
+	h.config.Host, h.config.ViewRoot = slow, "/nfs"
+	h.domain("vm", h.run("vmm").PID, "/nfs"+disk)
+	g := h.guard()
+	if !h.used(g, disk) {
+		t.Fatal("not protected while it answers")
+	}
+	slow.answers.Lock()
+	defer slow.answers.Unlock()
+	g.refresh(background, true)
+	v := g.Check(background, h.request(OpTruncate, disk, nil))
+	if v.Allowed || !strings.Contains(v.Reason, "or was when /nfs"+disk+" answered last") {
+		t.Errorf("it does not answer any more: %+v", v)
+	}
+
+	h.domain("other", h.run("vmm").PID, "/nfs/of-the-caller.img")
+	r := h.request(OpTruncate, h.image("of-the-caller.img"), nil)
+	if v := g.Check(background, r); v.Allowed {
+		t.Error("the very path that a domain names is not protected while it does not answer")
+	}
+}
+
+// A question that nobody waits for any more is answered for those who are left.
+func TestEvidenceThatDoesNotComeInTime(t *testing.T) {
 	h := newHost(t)
 	img := h.image("vm.img")
-	hang := make(chan struct{})
-	h.config.Host = slowHost{hang: hang}
-	vmm := h.run("vmm")
-	h.domain("vm", vmm.PID, "/nfs/disk.img")
+	slow := &slowHost{}
+	slow.answers.Lock()
+	defer slow.answers.Unlock()
+	h.config.Host = slow
+	h.domain("vm", h.run("vmm").PID, "/nfs/disk.img")
 	g := h.guard()
-	defer close(hang)
-	ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(background)
+	cancel()
 	v := g.Check(ctx, h.request(OpTruncate, img, nil))
 	if v.Allowed || !strings.Contains(v.Reason, "cannot be read in time") {
 		t.Errorf("a destroyer without evidence: %+v", v)
@@ -278,7 +345,53 @@ func TestEvidenceThatDoesNotCome(t *testing.T) {
 	if uses := g.InUse(ctx); len(uses[ID{}]) != 1 {
 		t.Errorf("a directory may be renamed: in use are %+v", uses)
 	}
-	if v := g.Check(background, h.request(OpOpenWrite, img, vmm)); !v.Allowed {
-		t.Errorf("a VM's start waits for the evidence: %s", v.Reason)
+}
+
+// Of a status file that cannot be read, the pid file beside it tells whether its domain runs, and as which process.
+func TestUnreadableWithPIDFile(t *testing.T) {
+	h := newHost(t)
+	open, closed := h.image("open.img"), h.image("closed.img")
+	vmm := h.run("outsider", h.open(open, os.O_RDWR)) // whatever its executable is
+	h.must(os.MkdirAll(h.status, 0o755))
+	h.must(os.WriteFile(filepath.Join(h.status, "odd.pid"), fmt.Appendf(nil, "%d\n", vmm.PID), 0o600))
+	h.must(os.WriteFile(filepath.Join(h.status, "odd.xml"), nil, 0o600))
+	g := h.guard()
+	v := g.Check(background, h.request(OpTruncate, open, nil))
+	if v.Allowed || !strings.Contains(v.Reason, filepath.Join(h.status, "odd.xml")) {
+		t.Errorf("what its process has open: %+v", v)
+	}
+	if h.used(g, closed) {
+		t.Error("an image that its process has not open is not free")
+	}
+	if uses := g.InUse(background); len(uses[ID{}]) != 0 || len(uses[h.id(open)]) != 1 {
+		t.Errorf("in use are %+v", uses)
+	}
+	vmm.end()
+	if h.used(g, open) {
+		t.Error("a domain whose process is gone counts")
+	}
+}
+
+// A file that was made after a status file was written is no disk of its domain.
+func TestUnreadableSparesNewFiles(t *testing.T) {
+	h := newHost(t)
+	old := h.image("old.img")
+	h.must(os.MkdirAll(h.status, 0o755))
+	h.must(os.WriteFile(filepath.Join(h.status, "odd.xml"), nil, 0o600))
+	g := h.guard()
+	settle()
+	fresh := h.image("fresh.img")
+	if f := h.open(fresh, os.O_RDONLY); Born(int(f.Fd())).IsZero() {
+		need.Skip(t, "TMPDIR is on a file system that keeps no birth times (statx(2)), as ext4, XFS and btrfs do")
+	}
+	if h.used(g, fresh) {
+		t.Error("a new file counts as in use")
+	}
+	if !h.used(g, old) {
+		t.Error("a file from before does not")
+	}
+	h.must(os.Chtimes(filepath.Join(h.status, "odd.xml"), time.Unix(1, 0), time.Unix(1, 0)))
+	if !h.used(g, fresh) {
+		t.Error("a clock that stood before the boot is believed")
 	}
 }

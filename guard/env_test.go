@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -18,6 +20,7 @@ import (
 	"imgward/guard/policy"
 	"imgward/guard/procfs"
 	"imgward/guard/qlock"
+	"imgward/test/need"
 )
 
 // host is a scratch host: its own status directory, and programs that count as VMM, manager and trusted because the
@@ -49,9 +52,7 @@ func (b *lockedBuffer) String() string {
 
 func newHost(t testing.TB) *host {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, as the daemon does")
-	}
+	need.Have(t, need.Root) // as the daemon
 	h := &host{t: t, dir: t.TempDir()}
 	h.status = filepath.Join(h.dir, "run/libvirt/qemu")
 	p := policy.Default()
@@ -63,6 +64,8 @@ func newHost(t testing.TB) *host {
 	h.config = Config{
 		Policy: p, ViewRoot: h.dir, PoolDirs: []string{},
 		StatusDirs:     []libvirt.Dir{{Path: h.status, Driver: "qemu"}},
+		SaveDirs:       []libvirt.Dir{{Path: filepath.Join(h.dir, "save"), Driver: "qemu"}},
+		SnapshotDir:    filepath.Join(h.dir, "snapshot"),
 		DefinitionDirs: []libvirt.Dir{{Path: filepath.Join(h.dir, "etc"), Driver: "qemu"}},
 		Log:            slog.New(slog.NewTextHandler(&h.logged, nil)),
 	}
@@ -144,9 +147,13 @@ func (h *host) id(path string) ID {
 
 // domain writes a status file as libvirt does, by rename.
 func (h *host) domain(name string, pid int, images ...string) {
+	h.domainXML(name, statusFile(name, pid, images...))
+}
+
+func (h *host) domainXML(name string, text []byte) {
 	h.must(os.MkdirAll(h.status, 0o755))
 	path := filepath.Join(h.status, name+".xml")
-	h.must(os.WriteFile(path+".new", statusFile(name, pid, images...), 0o600))
+	h.must(os.WriteFile(path+".new", text, 0o600))
 	h.must(os.Rename(path+".new", path))
 }
 
@@ -181,18 +188,29 @@ func (h *host) request(op Op, path string, caller *process, openers ...Opener) *
 	return r
 }
 
-// lock takes QEMU's lock for writing in this process.
-func (h *host) lock(path string) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	h.must(err)
-	h.t.Cleanup(func() { f.Close() })
-	l := unix.Flock_t{Type: unix.F_RDLCK, Start: 101, Len: 1}
-	h.must(unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &l))
-	held, err := qlock.Probe(f)
-	h.must(err)
-	if held.Any() {
-		h.t.Fatal("somebody else has locks")
+// lock takes QEMU's lock for writing in this process, or those bytes.
+func (h *host) lock(path string, bytes ...int64) through {
+	f := h.open(path, os.O_RDWR)
+	if len(bytes) == 0 {
+		bytes = []int64{101}
 	}
+	for _, b := range bytes {
+		l := unix.Flock_t{Type: unix.F_RDLCK, Start: b, Len: 1}
+		h.must(unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &l))
+	}
+	return through{f}
+}
+
+// through is a descriptor on which the view has taken locks for an opener.
+type through struct{ f *os.File }
+
+func (f through) through(o Opener) Opener {
+	o.Locked, o.Locks = true, func() (l Locks) {
+		l.Own, l.Exclusive, _ = qlock.OwnFD(int(f.f.Fd()))
+		l.Others, _ = qlock.ProbeFD(int(f.f.Fd()))
+		return l
+	}
+	return o
 }
 
 // open opens an image for a program to inherit.

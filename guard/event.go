@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import "time"
@@ -15,12 +17,18 @@ const (
 	EventDomain        EventType = "domain"         // a domain started, stopped, or its images changed
 	EventUnreadable    EventType = "unreadable"     // a status file cannot be read (any more)
 	EventTakeover      EventType = "take-over"      // a new worker serves the view
+	EventBegin         EventType = "view-begin"     // the view was mounted
+	EventEnd           EventType = "view-end"       // it has ended
+	EventGuardBegin    EventType = "guard-begin"    // the second layer protects
+	EventGuardEnd      EventType = "guard-end"      // it does no more
 )
 
 // Event is one entry of the event stream, as `imgward events --json` prints it. Fields that do not apply are left out.
 type Event struct {
 	Type EventType `json:"type"`
-	ID   uint64    `json:"id"` // counts the events of a view, from one worker to the next
+	// ID counts the events of a view without gaps, from one worker to the next, from Config.FirstID on.
+	ID   uint64    `json:"id"`
+	View string    `json:"view,omitempty"` // its mountpoint
 	Time time.Time `json:"time"`
 	Op   Op        `json:"op,omitempty"`
 	Path string    `json:"path,omitempty"` // relative to the view
@@ -37,6 +45,8 @@ type Event struct {
 	VMM      int     `json:"vmm_pid,omitempty"` // the VMM that uses the image
 	Errno    string  `json:"errno,omitempty"`   // "EBUSY"
 	Reason   string  `json:"reason,omitempty"`
+	// Message is a refusal in the words that the caller's terminal got.
+	Message string `json:"message,omitempty"`
 	// Audit: it went through, since the policy only watches.
 	Audit bool `json:"audit,omitempty"`
 	// Suppressed counts the refusals of the same process, image and operation that no event was made of since the last.
@@ -48,4 +58,7 @@ type Event struct {
 	// Generation and Pause, in seconds, are those of a take-over.
 	Generation uint64  `json:"generation,omitempty"`
 	Pause      float64 `json:"pause_seconds,omitempty"`
+	// Version and Mode ("passthrough", "daemon") are those of a view that begins.
+	Version string `json:"version,omitempty"`
+	Mode    string `json:"mode,omitempty"`
 }

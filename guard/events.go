@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -6,7 +8,7 @@ import (
 	"time"
 )
 
-// History is how many events are remembered; some 400 bytes each.
+// History is how many events are remembered; some 700 bytes each.
 const History = 1024
 
 // backlog is how many events a subscriber may lag behind before it loses some.
@@ -18,6 +20,7 @@ type Events struct {
 	ring []Event // oldest first from next on, once it is full
 	next int
 	last uint64 // the ID of the newest
+	view string // whose they are
 	subs map[*Subscription]struct{}
 	save func(*Event) // nil: nowhere
 }
@@ -40,7 +43,7 @@ func (s *Events) Publish(e *Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last++
-	e.ID = s.last
+	e.ID, e.View = s.last, s.view
 	s.remember(e)
 	if s.save != nil {
 		s.save(e)

@@ -1,120 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
+	"slices"
+
 	"imgward/guard/policy"
 	"imgward/guard/procfs"
-	"imgward/guard/qlock"
 )
 
-// uses gathers why the image is in use, as far as that counts against the caller, best evidence first. The dear ones
-// (opening the file, walking /proc) are only asked when the cheap ones have found nothing.
-func (q *inquiry) uses() []Use {
-	uses := append(q.listed(), q.policyUses()...)
-	uses = append(uses, q.viewUses(q.unlisted(q.openVMMs(), uses))...)
-	if len(uses) == 0 {
-		uses = q.lockUses()
+// source is one source of evidence that an image is in use.
+type source struct {
+	find func(*question) []Use
+	// costly: it opens the file or walks /proc, so it is asked only while the others have found nothing.
+	costly bool
+}
+
+// inUse are all sources, best first.
+func inUse() []source {
+	return []source{
+		{find: (*question).listed}, {find: (*question).policyUses}, {find: (*question).savedUses}, {find: (*question).viewUses},
+		{find: (*question).lockUses, costly: true}, {find: (*question).aboveUses, costly: true}, {find: (*question).directUses, costly: true}, {find: (*question).behindLocks, costly: true},
 	}
-	if len(uses) == 0 {
-		uses = q.directUses()
+}
+
+// isOpen are the sources that say that a live VMM has the image open, or will want to open it as it is.
+func isOpen() []source {
+	return []source{
+		{find: (*question).alwaysUses}, {find: (*question).savedUses}, {find: (*question).viewUses},
+		{find: (*question).aboveUses, costly: true}, {find: (*question).directUses, costly: true}, {find: (*question).besideLocks, costly: true},
+		{find: (*question).behindLocks, costly: true},
+	}
+}
+
+// byFact are the sources that say who uses the image itself, whatever the policy says; layers are asked one by one.
+func byFact() []source {
+	return []source{
+		{find: (*question).listed}, {find: (*question).savedUses}, {find: (*question).viewUses}, {find: (*question).directUses},
+		{find: (*question).lockUses, costly: true}, {find: (*question).behindLocks, costly: true},
+	}
+}
+
+// quickly are those of byFact and the devices above, each costly one only while the others have found nothing.
+func quickly() []source {
+	return []source{
+		{find: (*question).listed}, {find: (*question).savedUses}, {find: (*question).viewUses}, {find: (*question).lockUses, costly: true},
+		{find: (*question).aboveUses, costly: true}, {find: (*question).directUses, costly: true}, {find: (*question).behindLocks, costly: true},
+	}
+}
+
+// gather unites what the sources say. A process that one has named is not named again.
+func (q *question) gather(sources []source) []Use {
+	var uses []Use
+	for _, s := range sources {
+		if s.costly && slices.ContainsFunc(uses, func(u Use) bool { return u.doubt == certain }) {
+			continue
+		}
+		for _, u := range s.find(q) {
+			if u.PID == 0 || !names(uses, u.PID) || u.Evidence == EvidenceLibvirt || u.Evidence == EvidenceChain {
+				uses = append(uses, u)
+			}
+		}
 	}
 	return uses
 }
 
-// listed is what libvirt's status files say. Being unable to read them in time counts as a use: closed for destroyers.
-func (q *inquiry) listed() []Use {
-	uses, err := q.g.domains.uses(q.ctx, q.Image)
-	if err != nil {
-		return unread()
+// uses are the reasons why the image is in use, as far as they count against the caller.
+func (q *question) uses() []Use {
+	uses := q.gather(inUse())
+	if q.caller.Class == ClassVMM && (q.Op == OpOpenWrite || q.Op == OpWrite) {
+		uses = slices.DeleteFunc(uses, q.forVMM)
 	}
 	return uses
 }
+
+// forVMM says whether a use does not keep a VMM from writing: what could not be found out, and what the policy wants kept
+// from others than its own VM.
+func (q *question) forVMM(u Use) bool {
+	return u.doubt != certain || u.Evidence == EvidencePolicy && q.caller.Listed
+}
+
+// listed is what libvirt's status files say.
+func (q *question) listed() []Use { return slices.Clone(q.status().uses) }
 
 // unread is the use that stands for status files that cannot be read.
-func unread() []Use { return []Use{{Role: RoleUnknown, Evidence: EvidenceLibvirt}} }
-
-// unlisted drops the openers that are known better from a status file.
-func (q *inquiry) unlisted(vmms []standing, known []Use) []standing {
-	var rest []standing
-	for _, o := range vmms {
-		if !names(known, o.PID) {
-			rest = append(rest, o)
-		}
-	}
-	return rest
-}
+func unread() []Use { return []Use{{Role: RoleUnknown, Evidence: EvidenceLibvirt, doubt: notRead}} }
 
 func names(uses []Use, pid int) bool {
-	for _, u := range uses {
-		if u.PID == pid {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(uses, func(u Use) bool { return u.PID == pid })
 }
 
-// scratchOnly says whether the image is a backup job's scratch file and nothing else. libvirtd removes it when the job
-// ends, which is before QEMU closes it; what it holds is of no use to anybody after that.
-func (q *inquiry) scratchOnly() bool {
-	uses := q.listed()
-	for _, u := range uses {
-		if u.Role != RoleScratch {
-			return false
-		}
-	}
-	return len(uses) > 0 && q.governing().Protect != policy.Always
+// shared says whether all that use the image share it with others.
+func shared(uses []Use) bool {
+	return !slices.ContainsFunc(uses, func(u Use) bool { return !u.shareable })
 }
 
-// openBy says which live VMMs, the caller apart, have the image open: through the view, directly, or on another host,
-// seen by its locks.
-func (q *inquiry) openBy() []Use {
-	var uses []Use
-	if q.governing().Protect == policy.Always {
-		uses = q.policyUses()
+// openBy says which live VMMs, the caller apart, have the image open, for somebody who wants to remove a name of it.
+//
+// libvirtd removes a backup job's scratch file when the job ends, which is before QEMU closes it; what it holds is of no
+// use to anybody after that. A holder may remove a temporary file of its own, which nobody else knows of, and no disk
+// of its domain.
+func (q *question) openBy() []Use {
+	if q.caller.Class == ClassManager && q.scratchOnly() {
+		return nil
 	}
-	uses = append(uses, q.viewUses(q.openVMMs())...)
-	if len(uses) == 0 {
-		uses = q.directUses()
-	}
-	if len(uses) == 0 && len(q.Openers) == 0 {
-		// With openers, who are no VMMs, the locks are theirs: qemu-img's.
-		uses = q.lockUses()
+	uses := q.gather(isOpen())
+	if open, _ := q.callerOpened(); len(uses) == 0 && open && q.caller.Class == ClassVMM {
+		return q.listed()
 	}
 	return uses
 }
 
-// lockUses is evidence by QEMU's image locks. Who holds them cannot be seen (F_OFD_GETLK knows no pid, and those of the
-// view's clients are held by the view), so they do not count against a caller that has the image open for writing
-// itself beside no VMM (that open was judged when there were no locks yet), nor those of a reader against the only one
-// that has it open: the locks are its own. qemu-img commit locks the backing file it reads before it opens that for
-// writing.
-func (q *inquiry) lockUses() []Use {
-	if _, write := q.callerOpened(); write && len(q.openVMMs()) == 0 {
-		return nil
-	}
-	held := q.look().locks
-	if !held.Any() || held.Used&(qlock.Write|qlock.Resize) == 0 && q.openedAlone() {
-		return nil
-	}
-	u := Use{Role: RoleUnknown, Writable: held.Used&qlock.Write != 0, Evidence: EvidenceLock}
-	if len(q.Openers) > 0 {
-		u.PID = q.Openers[0].PID
-	}
-	return []Use{u}
+// scratchOnly says whether the image is a backup job's scratch file and nothing else.
+func (q *question) scratchOnly() bool {
+	uses := q.status().uses
+	return len(uses) > 0 && q.governing().Protect != policy.Always &&
+		!slices.ContainsFunc(uses, func(u Use) bool { return u.Role != RoleScratch })
 }
 
-// directUses are the VMMs that have the inode open beside the view: started before the mount, or reaching the backing
-// directory by another way. A lease saves the walk through /proc where nobody has the file open.
-func (q *inquiry) directUses() []Use {
-	if _, write := q.callerOpened(); write && q.caller.Class == ClassOutsider {
-		return nil // judged when it opened; since then no VMM could open it
+// alwaysUses is the policy's word alone.
+func (q *question) alwaysUses() []Use {
+	if q.governing().Protect != policy.Always {
+		return nil
 	}
-	if q.look().alone {
+	return q.policyUses()
+}
+
+// viewUses are the VMMs that have opened the image through the view.
+func (q *question) viewUses() []Use {
+	var uses []Use
+	for _, o := range q.openVMMs() {
+		u := Use{PID: o.PID, Role: RoleUnknown, Writable: o.Write, Evidence: EvidenceView}
+		uses = append(uses, q.g.named(q.ctx, q.Image, u))
+	}
+	return uses
+}
+
+// directUses are the VMMs that have the inode open without having opened it through the view: started before the mount,
+// reaching the backing directory by another way, or passed a descriptor. A lease saves the walk through /proc where
+// nobody has the file open.
+func (q *question) directUses() []Use {
+	if q.caller.Class == ClassOutsider && q.openedIdle() {
+		return nil // since then no VMM could open it
+	}
+	if q.fileState().alone {
 		return nil
 	}
 	var uses []Use
-	backing := func(o *procfs.OpenFile) bool { return fileID(o) == q.Image }
-	stuck, _ := q.procs.VMMFiles(q.ctx, backing, func(o procfs.OpenFile) bool {
-		if !(o.PID == q.caller.PID && o.Start == q.caller.Start) && !names(uses, o.PID) {
+	hung, _ := q.procs.VMMFiles(q.ctx, q.isImage, servesView, func(o procfs.OpenFile) bool {
+		if !(o.PID == q.caller.PID && o.Start == q.caller.Start) && !names(uses, o.PID) && holdsDisk(&o) {
 			uses = append(uses, directUse(&o))
 		}
 		return true
@@ -122,8 +156,8 @@ func (q *inquiry) directUses() []Use {
 	for i := range uses {
 		uses[i] = q.g.named(q.ctx, q.Image, uses[i])
 	}
-	if len(uses) == 0 && len(stuck) > 0 {
-		uses = []Use{{PID: stuck[0], Role: RoleUnknown, Evidence: EvidenceProcess}} // without a path: see usedReason
+	if len(uses) == 0 && len(hung) > 0 {
+		uses = []Use{{PID: hung[0], Role: RoleUnknown, Evidence: EvidenceProcess, doubt: stuck}}
 	}
 	return uses
 }
@@ -132,25 +166,10 @@ func directUse(o *procfs.OpenFile) Use {
 	return Use{PID: o.PID, Role: RoleUnknown, Writable: o.Write, Evidence: EvidenceProcess, Path: o.Path}
 }
 
-// holds says whether the calling VMM uses the image by other evidence than a handle of the view: it is the process of a
-// domain that lists it, or has it open directly.
-func (q *inquiry) holds() bool {
-	if names(q.listed(), q.caller.PID) {
-		return true
-	}
-	return q.procs.FS.Holds(procfs.Process{PID: q.caller.PID, Start: q.caller.Start}, func(o *procfs.OpenFile) bool {
-		return fileID(o) == q.Image
-	})
-}
+// maxNote is the size of the largest file that is a note and no disk: a pid and the end of its line, say. The smallest
+// header of an image is larger.
+const maxNote = 32
 
-// openByOthers is openBy for a holder that wants to remove a name. Its own temporary file, which nobody else knows of,
-// it may remove; not a disk of its domain.
-func (q *inquiry) openByOthers() []Use {
-	if uses := q.openBy(); len(uses) > 0 {
-		return uses
-	}
-	if open, _ := q.callerOpened(); open {
-		return q.listed()
-	}
-	return nil
-}
+// holdsDisk says whether what a VMM has open may be an image, and not its log or pid file. A file that is empty may be an
+// image that is being made.
+func holdsDisk(o *procfs.OpenFile) bool { return !o.Stream && (o.Size == 0 || o.Size > maxNote) }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -21,6 +23,8 @@ type exceptions struct {
 	// changed is told of what happens to an exception, with mu held.
 	changed func(t EventType, change string, e *Exception)
 	failed  func(error)
+	// alive says whether a process still runs.
+	alive func(pid int, start uint64) bool
 }
 
 // maxExceptions bounds them: a script that asks for one in a loop is a mistake.
@@ -35,7 +39,7 @@ func (g *Guard) Allow(e Exception, by int) (Exception, error) {
 	}
 	e.Granted = now
 	if by != 0 {
-		proc := g.regime.Load().procs.FS
+		proc := g.inForce.Load().procs.FS
 		e.TTY = terminal.Name(proc, by)
 		if uid, ok := proc.LoginUID(by); ok {
 			e.LoginUID = &uid
@@ -50,19 +54,51 @@ func (g *Guard) Revoke(id uint64) bool { return g.exceptions.revoke(id) }
 // Exceptions lists those that hold, oldest first.
 func (g *Guard) Exceptions() []Exception { return g.exceptions.current(time.Now()) }
 
-// excepted finds an exception for the request, and returns what uses it up; nil if there is none.
-func (q *inquiry) excepted() (spend func() bool) {
-	x := &q.g.exceptions
-	for _, e := range x.current(time.Now()) {
-		if e.covers(q.Image, q.Op, q.caller.UID, time.Now()) && q.sameLogin(&e) && q.sameFile(&e) {
-			op, caller := q.Op, q.caller
-			return func() bool { return x.spend(e.ID, op, &caller) }
+// excepted finds an exception for the request; nil if there is none.
+func (q *question) excepted() *Exception {
+	for _, e := range q.g.exceptions.current(time.Now()) {
+		if e.covers(q.Image, q.Op, q.caller.UID, time.Now()) && q.ofCommand(e.Command) && q.sameLogin(&e) && q.sameFile(&e) {
+			return &e
 		}
 	}
 	return nil
 }
 
-func (q *inquiry) sameLogin(e *Exception) bool {
+// spend is what uses an exception for the request. The writes of a handle have none: opening it was the use, unless
+// another process writes than the one that opened.
+func (q *question) spend(e *Exception) func() bool {
+	if q.Op == OpWrite && (!e.Once || e.Command != nil) {
+		return nil
+	}
+	op, caller := q.Op, q.caller
+	return func() bool { return q.g.exceptions.spend(e, op, &caller) }
+}
+
+// ancestors bounds the way up from a process; a shell's children are a few steps below it.
+const ancestors = 64
+
+// ofCommand says whether the caller is a command that has used an exception up, or below it.
+func (q *question) ofCommand(c *Command) bool {
+	pid := q.caller.PID
+	for range ancestors {
+		if c == nil {
+			return true
+		}
+		stat, err := q.procs.FS.Stat(pid)
+		if err != nil {
+			return false
+		}
+		if stat.ID == c.PID && stat.Start == c.Start {
+			return true
+		}
+		if pid = stat.PPID; pid <= 0 {
+			return false
+		}
+	}
+	return false
+}
+
+func (q *question) sameLogin(e *Exception) bool {
 	if e.LoginUID == nil {
 		return true
 	}
@@ -71,8 +107,8 @@ func (q *inquiry) sameLogin(e *Exception) bool {
 }
 
 // sameFile says whether the image is the file that the exception was made for, and not a later one with its inode number.
-func (q *inquiry) sameFile(e *Exception) bool {
-	if e.Born.IsZero() {
+func (q *question) sameFile(e *Exception) bool {
+	if e.Birth == (Birth{}) {
 		return true
 	}
 	if q.Open == nil {
@@ -83,7 +119,7 @@ func (q *inquiry) sameFile(e *Exception) bool {
 		return false
 	}
 	defer unix.Close(fd)
-	return Born(fd).Equal(e.Born)
+	return BirthOf(fd).is(e.Birth)
 }
 
 // restore takes over a predecessor's exceptions.
@@ -124,24 +160,28 @@ func (x *exceptions) revoke(id uint64) bool {
 	return true
 }
 
-// spend uses an exception for an operation of one process.
-func (x *exceptions) spend(id uint64, op Op, by *Process) bool {
+// spend uses an exception for an operation of one process. One for a single command is that process's from then on.
+func (x *exceptions) spend(seen *Exception, op Op, by *Process) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.expire(time.Now())
-	i := x.find(id)
+	i := x.find(seen.ID)
 	if i < 0 {
 		return false
 	}
-	used := x.list[i]
+	e := &x.list[i]
+	if e.Once && seen.Command == nil && e.Command != nil && (e.Command.PID != by.PID || e.Command.Start != by.Start) {
+		return false // another was faster
+	}
+	bind := e.Once && e.Command == nil
+	if bind {
+		e.Command = &Command{PID: by.PID, Start: by.Start, Comm: by.Comm}
+	}
+	used := *e
 	x.changed(EventExceptionUsed, fmt.Sprintf("%s by %s (pid %d)", op, by.Comm, by.PID), &used)
-	if used.Uses == 0 {
-		return true
+	if bind {
+		x.store()
 	}
-	if x.list[i].Uses--; x.list[i].Uses == 0 {
-		x.drop(i, "used up")
-	}
-	x.store()
 	return true
 }
 
@@ -152,14 +192,19 @@ func (x *exceptions) current(now time.Time) []Exception {
 	return slices.Clone(x.list)
 }
 
-// expire drops what has run out.
+// expire drops what has run out, and what was for a command that has ended.
 func (x *exceptions) expire(now time.Time) {
 	dropped := false
 	for i := len(x.list) - 1; i >= 0; i-- {
-		if !now.Before(x.list[i].Expires) {
+		switch c := x.list[i].Command; {
+		case !now.Before(x.list[i].Expires):
 			x.drop(i, "expired")
-			dropped = true
+		case c != nil && !x.alive(c.PID, c.Start):
+			x.drop(i, "used up")
+		default:
+			continue
 		}
+		dropped = true
 	}
 	if dropped {
 		x.store()

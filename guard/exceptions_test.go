@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -13,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"imgward/guard/policy"
+	"imgward/test/need"
 )
 
 // excepting is a guard over a running domain's image.
@@ -23,34 +26,42 @@ func excepting(t *testing.T) (h *host, g *Guard, img string, dd *process) {
 	return h, h.guard(), img, h.run("outsider")
 }
 
-func (h *host) exception(img string, ops policy.Ops, uses int) Exception {
+func (h *host) exception(img string, ops policy.Ops, once bool) Exception {
 	return Exception{
-		Image: h.id(img), Path: img, Ops: ops, Uses: uses, Expires: time.Now().Add(time.Minute), Reason: "wiping for the test",
+		Image: h.id(img), Path: img, Ops: ops, Once: once, Expires: time.Now().Add(time.Minute), Reason: "wiping for the test",
 	}
 }
 
 func TestExceptionOnce(t *testing.T) {
 	h, g, img, dd := excepting(t)
+	other := h.run("outsider")
 	r := h.request(OpTruncate, img, dd)
 	if v := g.Check(background, r); v.Allowed {
 		t.Fatal("allowed without any exception")
 	}
-	e, err := g.Allow(h.exception(img, policy.Truncate, 1), 0)
+	e, err := g.Allow(h.exception(img, policy.Truncate|policy.Write, true), 0)
 	h.must(err)
 	for range 3 { // asking does not use it up
-		if v := g.Check(background, r); !v.Allowed || v.Spend == nil || len(v.Uses) == 0 {
+		if v := g.Check(background, r); !v.Allowed || v.Exception != e.ID || v.Spend == nil || !v.CheckWrites || len(v.Uses) == 0 {
 			t.Fatalf("with an exception: %+v", v)
 		}
 	}
-	v1, v2 := g.Check(background, r), g.Check(background, r)
+	v1, v2 := g.Check(background, r), g.Check(background, h.request(OpTruncate, img, other))
 	if !v1.Spend() {
 		t.Error("the first one gets nothing")
 	}
 	if v2.Spend() {
-		t.Error("one exception was used twice")
+		t.Error("two commands used one exception")
 	}
-	if v := g.Check(background, r); v.Allowed {
-		t.Error("it was used up, and still")
+	if v := g.Check(background, h.request(OpTruncate, img, other)); v.Allowed {
+		t.Error("it was used up by another command, and still")
+	}
+	if v := g.Check(background, h.request(OpWrite, img, dd)); !v.Allowed || v.Spend != nil {
+		t.Errorf("a write through what it has opened: %+v", v)
+	}
+	dd.end()
+	if list := g.Exceptions(); len(list) != 0 {
+		t.Errorf("it outlives its command: %+v", list)
 	}
 	var types []string
 	for _, ev := range g.Events().Recent() {
@@ -71,7 +82,7 @@ func TestExceptionIsForNothingElse(t *testing.T) {
 	h, g, img, dd := excepting(t)
 	other := h.image("other.img")
 	h.domain("other", h.run("vmm").PID, other)
-	_, err := g.Allow(h.exception(img, policy.Truncate|policy.Write, 0), 0)
+	_, err := g.Allow(h.exception(img, policy.Truncate|policy.Write, false), 0)
 	h.must(err)
 	for _, tc := range []struct {
 		op   Op
@@ -99,14 +110,14 @@ func TestExceptionOfAnEarlierFile(t *testing.T) {
 	defer f.Close()
 	born := Born(int(f.Fd()))
 	if born.IsZero() {
-		t.Skip("TMPDIR is on a file system without STATX_BTIME (statx(2)), which ext4, XFS and btrfs have")
+		need.Skip(t, "TMPDIR is on a file system without STATX_BTIME (statx(2)), which ext4, XFS and btrfs have")
 	}
 	r := h.request(OpTruncate, img, dd)
 	for _, tc := range []struct {
 		born time.Time
 		want bool
 	}{{born.Add(-time.Nanosecond), false}, {born, true}} {
-		e := h.exception(img, policy.Truncate, 0)
+		e := h.exception(img, policy.Truncate, false)
 		e.Born = tc.born
 		_, err := g.Allow(e, 0)
 		h.must(err)
@@ -122,7 +133,7 @@ func TestExceptionOfAnEarlierFile(t *testing.T) {
 
 func TestExceptionExpires(t *testing.T) {
 	h, g, img, dd := excepting(t)
-	e := h.exception(img, policy.Truncate, 0)
+	e := h.exception(img, policy.Truncate, false)
 	e.Expires = time.Now().Add(50 * time.Millisecond)
 	_, err := g.Allow(e, 0)
 	h.must(err)
@@ -139,7 +150,7 @@ func TestExceptionExpires(t *testing.T) {
 
 func TestExceptionOfAnotherLogin(t *testing.T) {
 	h, g, img, dd := excepting(t)
-	e := h.exception(img, policy.Truncate, 0)
+	e := h.exception(img, policy.Truncate, false)
 	login := uint32(4711)
 	e.LoginUID = &login
 	_, err := g.Allow(e, 0)
@@ -160,9 +171,9 @@ func TestExceptionNotesWhoAsked(t *testing.T) {
 	defer func() { in.Close(); cmd.Process.Kill(); cmd.Wait() }()
 	buf := make([]byte, 10)
 	if n, _ := out.Read(buf); string(buf[:n]) != "ok\n" {
-		t.Skip("/proc/self/loginuid cannot be set: it takes CONFIG_AUDIT and CAP_AUDIT_CONTROL in the first user namespace")
+		need.Kernel(t, "/proc/self/loginuid that can be set (CONFIG_AUDIT; and CAP_AUDIT_CONTROL)")
 	}
-	e, err := g.Allow(h.exception(img, policy.Truncate, 0), cmd.Process.Pid)
+	e, err := g.Allow(h.exception(img, policy.Truncate, false), cmd.Process.Pid)
 	h.must(err)
 	if e.LoginUID == nil || *e.LoginUID != 4711 {
 		t.Fatalf("the exception is %+v", e)
@@ -182,8 +193,8 @@ func TestExceptionsSurviveARestart(t *testing.T) {
 		return err
 	}
 	g := h.guard()
-	for _, uses := range []int{0, 2} {
-		_, err := g.Allow(h.exception(img, policy.Truncate, uses), 0)
+	for range 2 {
+		_, err := g.Allow(h.exception(img, policy.Truncate, true), 0)
 		h.must(err)
 	}
 	if !g.Revoke(1) || g.Revoke(1) {
@@ -204,12 +215,12 @@ func TestExceptionsSurviveARestart(t *testing.T) {
 	}
 	v = successor.Check(background, r)
 	if !v.Allowed || !v.Spend() {
-		t.Error("its second use is lost")
+		t.Error("its command cannot go on")
 	}
-	if v := successor.Check(background, r); v.Allowed {
-		t.Error("it can be used three times")
+	if v := successor.Check(background, h.request(OpTruncate, img, h.run("outsider"))); v.Allowed {
+		t.Error("another command can use it once more")
 	}
-	if e, err := successor.Allow(h.exception(img, policy.Write, 0), 0); err != nil || e.ID != 3 {
+	if e, err := successor.Allow(h.exception(img, policy.Write, false), 0); err != nil || e.ID != 3 {
 		t.Errorf("the next one is %+v, %v", e, err)
 	}
 }
@@ -217,14 +228,14 @@ func TestExceptionsSurviveARestart(t *testing.T) {
 func TestExceptionsThatAreNone(t *testing.T) {
 	h, g, img, _ := excepting(t)
 	for want, spoil := range map[string]func(*Exception){
-		"needs an image":     func(e *Exception) { e.Image = ID{} },
-		"needs operations":   func(e *Exception) { e.Ops = 0 },
-		"needs a reason":     func(e *Exception) { e.Reason = "" },
-		"needs a time":       func(e *Exception) { e.Expires = time.Now() },
-		"holds for 24h0m0s":  func(e *Exception) { e.Expires = time.Now().Add(25 * time.Hour) },
-		"cannot be used -1 ": func(e *Exception) { e.Uses = -1 },
+		"needs an image":    func(e *Exception) { e.Image = ID{} },
+		"needs operations":  func(e *Exception) { e.Ops = 0 },
+		"needs a reason":    func(e *Exception) { e.Reason = "" },
+		"needs a time":      func(e *Exception) { e.Expires = time.Now() },
+		"holds for 24h0m0s": func(e *Exception) { e.Expires = time.Now().Add(25 * time.Hour) },
+		"instead of ":       func(e *Exception) { e.Reason = " WHY" },
 	} {
-		e := h.exception(img, policy.Truncate, 0)
+		e := h.exception(img, policy.Truncate, false)
 		spoil(&e)
 		if _, err := g.Allow(e, 0); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
@@ -232,7 +243,7 @@ func TestExceptionsThatAreNone(t *testing.T) {
 	}
 	h.config.SaveExceptions = func([]Exception) error { return errors.New("disk full") }
 	g = h.guard()
-	if _, err := g.Allow(h.exception(img, policy.Truncate, 0), 0); err == nil || len(g.Exceptions()) != 0 {
+	if _, err := g.Allow(h.exception(img, policy.Truncate, false), 0); err == nil || len(g.Exceptions()) != 0 {
 		t.Errorf("an exception that is not stored holds: %v", err)
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -22,21 +24,38 @@ func (o Op) Kind() policy.Ops {
 	return policy.Write // OpOpenWrite, OpWrite, OpCopyInto, and whatever is not known here: it is no less harmful
 }
 
+// path is the name that the caller used.
+func (q *question) path() string {
+	if q.name == nil {
+		name := q.Path()
+		q.name = &name
+	}
+	return *q.name
+}
+
 // governing is the policy's rule for the image, by the name that the caller used.
-func (q *inquiry) governing() *policy.Rule {
+func (q *question) governing() *policy.Rule {
 	if q.rule == nil {
 		q.rule = &q.policy.Default
 		if len(q.policy.Rules) > 0 && q.Path != nil {
-			q.rule = q.policy.For(q.g.below(q.Path()))
+			q.rule = q.policy.For(q.g.below(q.path()))
 		}
 	}
 	return q.rule
 }
 
 // forbids says whether the policy has anything against the operation, provided that the image is protected.
-func (q *inquiry) forbids(op Op) bool {
+func (q *question) forbids(op Op) bool {
 	r := q.governing()
 	return r.Protect != policy.Never && r.Deny&op.Kind() != 0
+}
+
+// permittedReason is the clause that says why the policy has nothing against the operation.
+func (q *question) permittedReason() string {
+	if q.governing().Protect == policy.Never {
+		return "the policy protects it never"
+	}
+	return "the policy does not refuse " + string(q.Op)
 }
 
 // below makes a path relative to the view. A path outside of it has no rule but the default one.
@@ -53,7 +72,7 @@ func (g *Guard) below(path string) string {
 }
 
 // policyUses are the reasons that only the policy makes reasons of.
-func (q *inquiry) policyUses() []Use {
+func (q *question) policyUses() []Use {
 	switch q.governing().Protect {
 	case policy.Always:
 		return []Use{{Role: RoleUnknown, Evidence: EvidencePolicy}}
@@ -61,9 +80,9 @@ func (q *inquiry) policyUses() []Use {
 		if q.defined == nil || q.caller.Class == ClassManager {
 			return nil // libvirt works on domains that are shut off: snapshots, resizing, removal with the domain
 		}
-		uses, err := q.defined.uses(q.ctx, q.Image)
+		uses, err := q.defined.uses(q.ctx, q.asked())
 		if err != nil {
-			return []Use{{Role: RoleUnknown, Evidence: EvidencePolicy}}
+			return []Use{{Role: RoleUnknown, Evidence: EvidencePolicy, doubt: notRead}}
 		}
 		return uses
 	}

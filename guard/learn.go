@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -15,8 +17,10 @@ func (s *domains) apply(c libvirt.Change) {
 	}
 	var d *domain
 	if c.Domain != nil {
-		d = s.newDomain(c.Domain, before)
-		d.unreadable = c.Err != nil
+		d = s.newDomain(c.Domain, c.Path, before)
+		if c.Err != nil {
+			d.unreadable, d.problem = true, c.Err.Error()
+		}
 		s.learn(c.Path, d)
 	}
 	s.report(c, before, d)
@@ -29,9 +33,9 @@ func (s *domains) learn(path string, d *domain) {
 		s.byPID[d.PID] = d
 	}
 	if d.Blind {
-		s.blind[path] = d
+		s.unread[path] = d
 	}
-	for _, l := range d.listings {
+	for _, l := range d.images {
 		for _, id := range l.ids {
 			s.byImage[id] = append(s.byImage[id], l)
 		}
@@ -43,9 +47,9 @@ func (s *domains) learn(path string, d *domain) {
 // read always is.
 func (s *domains) report(c libvirt.Change, before, now *domain) {
 	if c.Err != nil && (before == nil || !before.unreadable) {
-		s.unreadable(c.Path, c.Err, now != nil && now.Blind)
+		s.unreadable(c.Path, c.Err, now)
 	}
-	if !s.settled || c.Err != nil {
+	if !s.settled || c.Err != nil || before == nil && now == nil {
 		return
 	}
 	switch {
@@ -60,7 +64,7 @@ func (s *domains) report(c libvirt.Change, before, now *domain) {
 
 func (s *domains) forget(path string, d *domain) {
 	delete(s.byPath, path)
-	delete(s.blind, path)
+	delete(s.unread, path)
 	if s.byPID[d.PID] == d {
 		delete(s.byPID, d.PID)
 	}
@@ -69,16 +73,19 @@ func (s *domains) forget(path string, d *domain) {
 	}
 }
 
-// drop takes a listing out of the index.
-func (s *domains) drop(l *listing) {
+// drop takes an image of a domain out of the index.
+func (s *domains) drop(l *domainImage) {
+	l.dropped = true
+	delete(s.awaited, l)
 	delete(s.pending, l)
+	delete(s.missing, l)
 	for _, id := range l.ids {
 		s.unlist(id, l)
 	}
 }
 
-func (s *domains) unlist(id ID, l *listing) {
-	rest := slices.DeleteFunc(s.byImage[id], func(o *listing) bool { return o == l })
+func (s *domains) unlist(id ID, l *domainImage) {
+	rest := slices.DeleteFunc(s.byImage[id], func(o *domainImage) bool { return o == l })
 	if len(rest) == 0 {
 		delete(s.byImage, id)
 		return
@@ -93,8 +100,8 @@ func (d *domain) comparedWith(before *domain) string {
 		word     string
 		from, to *domain
 	}{{"added", d, before}, {"removed", before, d}} {
-		for _, l := range c.from.listings {
-			if !slices.ContainsFunc(c.to.listings, func(o *listing) bool { return o.image == l.image }) {
+		for _, l := range c.from.images {
+			if !slices.ContainsFunc(c.to.images, func(o *domainImage) bool { return o.image == l.image }) {
 				words = append(words, strings.TrimSpace(l.image.Target+" "+l.image.Path)+" "+c.word)
 			}
 		}

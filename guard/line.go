@@ -1,35 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
 	"fmt"
 	"path"
 	"strings"
+
+	"imgward/guard/policy"
 )
 
 // explanation is a refusal in the words that a person reads on the terminal.
 type explanation struct {
 	request *Request
 	verdict *Verdict
-	path    string // relative to the view; empty where it is not known
-	root    string // the view's mountpoint
+	path    string          // relative to the view; empty where it is not known
+	root    string          // the view's mountpoint
+	args    func() []string // of the caller; nil: they are not known
 }
 
 // line says what was refused, why, and what to do instead, without the end of the line.
 func (x *explanation) line() string {
 	c := x.verdict.Caller
 	var b strings.Builder
-	fmt.Fprintf(&b, "imgward: refused: %s (pid %d) would %s: %s.", printable(c.Comm), c.PID, x.deed(), x.verdict.Reason)
+	verdict := "refused"
+	if x.verdict.Audit {
+		verdict = "let through (the policy only watches)"
+	}
+	fmt.Fprintf(&b, "imgward: %s: %s (pid %d) would %s: %s.", verdict, printable(c.Comm), c.PID, x.deed(), x.verdict.Reason)
 	if m := x.verdict.Message; m != "" {
 		fmt.Fprintf(&b, " %s", printable(m))
 	}
-	if c.Class == ClassVMM {
+	if c.Class == ClassVMM || x.verdict.Audit || x.request.Op.ofMount() {
 		return b.String()
 	}
-	if name := x.freeName(); name != "" {
-		fmt.Fprintf(&b, " Next free name: %s.", printable(name))
-	}
-	fmt.Fprintf(&b, " To do it anyway: imgward allow --op %s --for 5m --reason WHY %s", x.request.Op.Kind(), x.target())
+	b.WriteString(x.instead())
+	fmt.Fprintf(&b, " To do it anyway: imgward allow --op %s --for 5m --reason %s %s", x.needs(), ReasonPlaceholder, x.target())
 	return b.String()
+}
+
+// needs is what the command takes to be let through to its end. Who truncates goes on to write, and truncate(1) and
+// fallocate(1) open for writing first.
+func (x *explanation) needs() policy.Ops {
+	kind := x.request.Op.Kind()
+	if kind&(policy.Truncate|policy.Write) != 0 {
+		return policy.Truncate | policy.Write
+	}
+	return kind
 }
 
 // deed is what the caller wanted to do.
@@ -57,11 +74,17 @@ func (x *explanation) deed() string {
 	case OpRename:
 		return "rename " + name
 	case OpReplace:
-		return "put another file in the place of " + name
+		return "replace " + name + " with another file"
 	case OpRenameDir:
 		return "rename a directory above " + name
 	case OpSetFlags:
 		return "change the flags of " + name
+	case OpUmount:
+		return "unmount the view " + name
+	case OpMove:
+		return "move the mount of the view " + name
+	case OpCover:
+		return "mount something over " + name
 	}
 	return string(x.request.Op) + " " + name
 }
@@ -80,26 +103,4 @@ func (x *explanation) target() string {
 
 func isPlain(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:,@%", r)
-}
-
-// freeName is the name that the person may have meant: the next number that no file has yet. The accident that this
-// program is about was a 2 in the place of a 3.
-func (x *explanation) freeName() string {
-	const tries = 200 // a look each, while the caller waits
-	switch x.request.Op {
-	case OpTruncate, OpOpenWrite, OpReplace, OpCopyInto:
-	default:
-		return ""
-	}
-	if x.request.Exists == nil || x.path == "" {
-		return ""
-	}
-	name := path.Base(x.path)
-	for range tries {
-		name = nextName(name)
-		if !x.request.Exists(name) {
-			return name
-		}
-	}
-	return ""
 }

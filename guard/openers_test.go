@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -40,7 +42,8 @@ func TestTwoWriters(t *testing.T) {
 		"libvirtd's lock":    {[]Opener{locked(manager.opener(true))}, ""},
 		"vol-upload":         {[]Opener{manager.opener(true)}, "it is being written by manager (pid "},
 		"a trusted program":  {[]Opener{trusted.opener(true)}, ""},
-		"another VMM":        {[]Opener{second.opener(true)}, ""}, // QEMU's own locks, or <shareable/>, settle that
+		"another VMM":        {[]Opener{locked(second.opener(true))}, ""}, // QEMU's own locks settle that
+		"one without locks":  {[]Opener{second.opener(true)}, "virtual machine process "},
 		"itself":             {[]Opener{vmm.opener(true)}, ""},
 		"a loop device":      {[]Opener{endedDD}, "through a handle of losetup (pid "},
 		"somebody forgotten": {[]Opener{forgotten.opener(true)}, "through a handle of process "},
@@ -53,7 +56,7 @@ func TestTwoWriters(t *testing.T) {
 		if v.Allowed != (tc.reason == "") || !strings.Contains(v.Reason, tc.reason) {
 			t.Errorf("beside %s: allowed %v, %q, want %q", name, v.Allowed, v.Reason, tc.reason)
 		}
-		if !v.Allowed && (!v.Settles || len(v.Writers) != 1) {
+		if !v.Allowed && (!v.Settles || len(v.Writers)+len(v.Uses) != 1) {
 			t.Errorf("beside %s it does not wait for the writers %+v", name, v.Writers)
 		}
 	}
@@ -81,13 +84,13 @@ func TestWritersBesideTheView(t *testing.T) {
 		t.Errorf("beside a reader: %s", v.Reason)
 	}
 	reader.end()
-	for name, program := range map[string]string{"outsider": "dd", "manager": "manager", "vmm": "other-vmm"} {
+	for name, program := range map[string]string{"outsider": "dd", "manager": "manager", "vmm": "vmm"} {
 		f, err := os.OpenFile(img, os.O_RDWR, 0)
 		h.must(err)
 		writer := h.run(program, f)
 		f.Close()
 		v := opens()
-		if v.Allowed != (name != "outsider") {
+		if v.Allowed != (name == "manager") {
 			t.Errorf("beside %s: allowed %v, %q", name, v.Allowed, v.Reason)
 		}
 		if name == "outsider" && (v.Settles || len(v.Writers) != 1 || v.Writers[0].PID != writer.PID) {
@@ -159,39 +162,78 @@ func TestOwnHandlesAreNoEvidence(t *testing.T) {
 	h := newHost(t)
 	img := h.image("vm.img")
 	g := h.guard()
-	h.lock(img) // forwarded to the backing file by the view for the caller
 	dd := h.run("outsider")
+	own := h.lock(img).through(dd.opener(true))
 	for _, op := range []Op{OpTruncate, OpFallocate, OpCopyInto, OpUnlink} {
-		if v := g.Check(background, h.request(op, img, dd, dd.opener(true))); !v.Allowed {
+		if v := g.Check(background, h.request(op, img, dd, own)); !v.Allowed {
 			t.Errorf("%s beside the caller's own handle and locks: %s", op, v.Reason)
 		}
 	}
-	if v := g.Check(background, h.request(OpTruncate, img, dd, dd.opener(true), h.run("vmm").opener(false))); v.Allowed {
-		t.Error("the locks count as the caller's own although a VMM has the image open as well")
+	if v := g.Check(background, h.request(OpTruncate, img, dd, own, h.run("vmm").opener(false))); v.Allowed {
+		t.Error("a VMM has the image open as well")
+	}
+	h.lock(img)
+	if v := g.Check(background, h.request(OpTruncate, img, dd, own)); v.Allowed {
+		t.Error("the locks of a VM on another host are taken for its own")
 	}
 }
 
-// qemu-img commit reads a backing file, locked as a reader does, and opens it for writing then. A writer's locks are
-// another's: a VM on another host.
-func TestOwnReadersLocks(t *testing.T) {
+// Locks that are seen belong to the openers through whom they were taken, or to somebody beside the view. qemu-img commit
+// reads a backing file, locked as a reader does, and opens it for writing then.
+func TestWhoseLocks(t *testing.T) {
 	h := newHost(t)
 	img := h.image("vm.img")
 	g := h.guard()
-	commit := h.run("outsider")
-	f := h.open(img, os.O_RDWR)
-	reading, err := qlock.Take(f, qlock.Reading)
-	h.must(err)
-	if v := g.Check(background, h.request(OpOpenWrite, img, commit, commit.opener(false))); !v.Allowed {
-		t.Errorf("its own locks stand against it: %s", v.Reason)
+	commit, reader := h.run("outsider"), h.run("outsider")
+	lock := func(need qlock.Need) (through, *qlock.Lock) {
+		f := h.open(img, os.O_RDWR)
+		l, err := qlock.Take(f, need)
+		h.must(err)
+		return through{f}, l
 	}
-	if v := g.Check(background, h.request(OpOpenWrite, img, h.run("outsider"), commit.opener(false))); v.Allowed {
-		t.Error("another reader's locks do not count")
+	for name, tc := range map[string]struct {
+		locked *process // who has taken a reader's locks through its handle; nil: somebody beside the view
+		want   string   // why commit may not write; empty: it may
+	}{
+		"its own":          {commit, ""},
+		"another reader's": {reader, "process " + itoa(reader.PID) + " has it open"},
+		"beside the view":  {nil, "on another host"},
+	} {
+		f, l := lock(qlock.Reading)
+		openers := []Opener{commit.opener(false), reader.opener(false)} // sleep <base.qcow2
+		for i, p := range []*process{commit, reader} {
+			if tc.locked == p {
+				openers[i] = f.through(openers[i])
+			}
+		}
+		v := g.Check(background, h.request(OpOpenWrite, img, commit, openers...))
+		if v.Allowed != (tc.want == "") || !strings.Contains(v.Reason, tc.want) {
+			t.Errorf("%s: allowed %v, %q, want %q", name, v.Allowed, v.Reason, tc.want)
+		}
+		h.must(l.Release())
 	}
-	h.must(reading.Release())
-	_, err = qlock.Take(f, qlock.Writing)
-	h.must(err)
-	if v := g.Check(background, h.request(OpOpenWrite, img, commit, commit.opener(false))); v.Allowed {
-		t.Error("a writer's locks are taken for a reader's own")
+}
+
+// A VMM that does not hold the image writes when a lock which excludes others has come through its handle.
+func TestLockThroughHandle(t *testing.T) {
+	h := newHost(t)
+	img := h.image("vm.img")
+	g := h.guard()
+	holder, nbd := h.run("vmm"), h.run("other-vmm")
+	h.domain("vm", holder.PID, img)
+	handle := nbd.opener(true)
+	handle.Checked = true
+	users := []Opener{locked(holder.opener(true))}
+	for _, op := range []Op{OpWrite, OpTruncate, OpFallocate} {
+		if v := g.Check(background, h.request(op, img, nbd, append(users, handle)...)); v.Allowed {
+			t.Errorf("%s without a lock", op)
+		}
+		if v := g.Check(background, h.request(op, img, nbd, append(users, h.lock(img, 100).through(handle))...)); v.Allowed {
+			t.Errorf("%s with a reader's lock", op)
+		}
+		if v := g.Check(background, h.request(op, img, nbd, append(users, h.lock(img, 201).through(handle))...)); !v.Allowed {
+			t.Errorf("%s with a lock that excludes others: %s", op, v.Reason)
+		}
 	}
 }
 
@@ -256,7 +298,7 @@ func BenchmarkHolderDiscards(b *testing.B) {
 }
 
 func TestSinceIsTold(t *testing.T) {
-	w := standing{Opener: Opener{Process: Process{PID: 7, Comm: "dd"}, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)}}
+	w := liveOpener{Opener: Opener{Process: Process{PID: 7, Comm: "dd"}, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)}}
 	if got := writtenReason(w); !strings.Contains(got, "dd (pid 7) since 03:04:05") {
 		t.Error(got)
 	}

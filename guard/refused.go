@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -23,22 +25,26 @@ func (g *Guard) Refused(r *Request, v *Verdict) {
 	}
 	path := ""
 	if r.Path != nil {
-		path = g.below(r.Path())
+		path = r.Path()
+		if g.config.ViewRoot != "" {
+			path = g.below(path)
+		}
 	}
 	e := &Event{
 		Type: EventRefusal, Time: now, Op: r.Op, Path: path,
 		PID: v.Caller.PID, Comm: v.Caller.Comm, Exe: v.Caller.Exe, UID: &v.Caller.UID, Class: v.Caller.Class,
 		Domain: use.Domain, UUID: use.UUID, Target: use.Target, VMM: use.PID,
 		Errno: unix.ErrnoName(v.Errno), Reason: v.Reason, Audit: v.Audit, Suppressed: suppressed,
+		Message: g.explanation(r, v, path).line(),
 	}
-	if uid, ok := g.regime.Load().procs.FS.LoginUID(v.Caller.PID); ok && v.Caller.PID != 0 {
+	if uid, ok := g.inForce.Load().procs.FS.LoginUID(v.Caller.PID); ok && v.Caller.PID != 0 {
 		e.LoginUID = &uid
 	}
 	g.events.Publish(e)
 	g.record(e)
 	g.audit(e)
 	if !v.Audit {
-		g.explain(r, v, path)
+		g.explain(v, e.Message)
 	}
 }
 
@@ -52,7 +58,7 @@ func firstUse(v *Verdict) Use {
 
 // explain writes the line where the person who ran the command sees it. It does so now, before the caller gets its
 // errno: a moment later the command has ended, and its terminal cannot be found any more.
-func (g *Guard) explain(r *Request, v *Verdict, path string) {
+func (g *Guard) explain(v *Verdict, line string) {
 	if v.Caller.PID == 0 {
 		return
 	}
@@ -60,10 +66,23 @@ func (g *Guard) explain(r *Request, v *Verdict, path string) {
 	if v.Caller.Class == ClassVMM {
 		tell = terminal.TellVMM
 	}
-	x := explanation{request: r, verdict: v, path: path, root: g.config.ViewRoot}
-	if err := tell(g.regime.Load().procs.FS, v.Caller.PID, x.line); err != nil {
+	say := func() string { return line }
+	err := tell(g.inForce.Load().procs.FS, v.Caller.PID, say)
+	if err != nil && v.Caller.TTY != 0 {
+		err = terminal.TellDevice(v.Caller.TTY, say)
+	}
+	if err != nil {
 		g.log.Debug("the caller could not be told", "pid", v.Caller.PID, "err", err)
 	}
+}
+
+// explanation puts a refusal into words.
+func (g *Guard) explanation(r *Request, v *Verdict, path string) *explanation {
+	x := &explanation{request: r, verdict: v, path: path, root: g.config.ViewRoot}
+	if v.Caller.PID != 0 {
+		x.args = func() []string { return g.inForce.Load().procs.FS.Args(v.Caller.PID) }
+	}
+	return x
 }
 
 // Bounds on what is logged: what is beyond is in the counters and in the event stream.
@@ -103,12 +122,15 @@ func (g *Guard) keepLog(ctx context.Context) {
 	}
 }
 
+// RefusalMessageID marks refusals in the journal: journalctl MESSAGE_ID=….
+const RefusalMessageID = "3d2a9b6c7f0e4b59a1c85e0f6d47b213"
+
+// MessageID is the attribute that carries one. A record with it is a sentence for people: what else there is to say of it
+// is in its attributes alone.
+const MessageID = "message_id"
+
 func logRefusal(log *slog.Logger, e *Event) {
-	message := "refused"
-	if e.Audit {
-		message = "would have refused"
-	}
-	log.Warn(message, "op", e.Op, "path", e.Path, "pid", e.PID, "comm", e.Comm, "exe", e.Exe, "uid", *e.UID,
+	log.Warn(e.Message, MessageID, RefusalMessageID, "op", e.Op, "path", e.Path, "pid", e.PID, "comm", e.Comm, "exe", e.Exe, "uid", *e.UID,
 		"login_uid", loginOf(e.LoginUID), "class", e.Class, "domain", e.Domain, "target", e.Target, "vmm_pid", e.VMM, "errno", e.Errno,
 		"reason", e.Reason, "suppressed", e.Suppressed)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -55,7 +57,7 @@ func TestRefusedTellsTheTerminal(t *testing.T) {
 	}
 	want := "imgward: refused: outsider (pid " + itoa(cmd.Process.Pid) + ") would truncate vm-disk2.img: it is vdb of " +
 		"running domain rhevm (pid " + itoa(vmm.PID) + "). Next free name: vm-disk3.img. To do it anyway: imgward allow " +
-		"--op truncate --for 5m --reason WHY " + img + "\r"
+		"--op truncate,write --for 5m --reason WHY " + img + "\r"
 	if got := string(shown); !strings.HasPrefix(got, want) {
 		t.Errorf("the terminal shows\n%q, want\n%q", got, want)
 	}
@@ -91,7 +93,9 @@ func TestRefusedIsPublishedCountedAndLogged(t *testing.T) {
 		"type": "refusal", "op": "unlink", "path": "sub/vm.img", "pid": float64(dd.PID), "comm": "outsider",
 		"exe": h.program("outsider"), "uid": float64(0), "class": "outsider", "domain": "rhevm", "uuid": "0-rhevm",
 		"target": "vda", "vmm_pid": float64(vmm.PID), "errno": "EBUSY", "id": float64(1),
-		"reason": "it is vda of running domain rhevm (pid " + itoa(vmm.PID) + ")",
+		"reason": "it is vda of running domain rhevm (pid " + itoa(vmm.PID) + ")", "view": h.dir,
+		"message": "imgward: refused: outsider (pid " + itoa(dd.PID) + ") would remove vm.img: it is vda of running domain rhevm (pid " + itoa(vmm.PID) +
+			"). To do it anyway: imgward allow --op unlink --for 5m --reason WHY " + img,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -100,7 +104,9 @@ func TestRefusedIsPublishedCountedAndLogged(t *testing.T) {
 	if n := c.Refusals[RefusalKey{Op: OpUnlink, Domain: "rhevm", Class: ClassOutsider}]; n != 1 || c.Denied != 1 {
 		t.Errorf("counted %+v", c)
 	}
-	await(t, "a line in the log", func() bool { return strings.Contains(h.logged.String(), "msg=refused op=unlink path=sub/vm.img") })
+	await(t, "a line in the log", func() bool {
+		return strings.Contains(h.logged.String(), "message_id="+RefusalMessageID+" op=unlink path=sub/vm.img")
+	})
 }
 
 func await(t testing.TB, what string, f func() bool) {
@@ -179,18 +185,27 @@ func TestLine(t *testing.T) {
 	}{
 		{explanation{
 			&Request{Op: OpOpenWrite, Exists: exists}, &Verdict{Caller: Process{PID: 7, Comm: "dd"}, Reason: "it is busy", Message: "Ask ops."},
-			"vm-disk2.img", "/var/lib/images"},
+			"vm-disk2.img", "/var/lib/images", nil},
 			"imgward: refused: dd (pid 7) would write to vm-disk2.img: it is busy. Ask ops. Next free name: vm-disk5.img. " +
-				"To do it anyway: imgward allow --op write --for 5m --reason WHY /var/lib/images/vm-disk2.img"},
+				"To do it anyway: imgward allow --op truncate,write --for 5m --reason WHY /var/lib/images/vm-disk2.img"},
 		{explanation{
-			&Request{Op: OpUnlink, Exists: exists}, &Verdict{Caller: Process{PID: 7, Comm: "rm"}, Reason: "it is busy"}, "a b/it's.img", "/v"},
+			&Request{Op: OpUnlink, Exists: exists}, &Verdict{Caller: Process{PID: 7, Comm: "rm"}, Reason: "it is busy"}, "a b/it's.img", "/v", nil},
 			`imgward: refused: rm (pid 7) would remove it's.img: it is busy. To do it anyway: imgward allow --op unlink ` +
 				`--for 5m --reason WHY '/v/a b/it'\''s.img'`},
 		{explanation{
-			&Request{Op: OpOpenWrite, Exists: exists}, &Verdict{Caller: Process{PID: 7, Comm: "qemu", Class: ClassVMM}, Reason: "it is being written"}, "a.img", "/v"},
+			&Request{Op: OpOpenWrite, Exists: exists}, &Verdict{Caller: Process{PID: 7, Comm: "qemu", Class: ClassVMM}, Reason: "it is being written"}, "a.img", "/v", nil},
 			`imgward: refused: qemu (pid 7) would open a.img for writing: it is being written.`},
-		{explanation{&Request{Op: OpFallocate}, &Verdict{Caller: Process{PID: 7, Comm: "x"}, Reason: "r"}, "", "/v"},
-			`imgward: refused: x (pid 7) would change the allocation of an image: r. To do it anyway: imgward allow --op truncate ` +
+		{explanation{&Request{Op: OpOpenWrite, Exists: exists}, &Verdict{Caller: Process{PID: 7, Comm: "shred"}, Reason: "r"}, "a1.img", "/v", nil},
+			`imgward: refused: shred (pid 7) would write to a1.img: r. To do it anyway: imgward allow --op truncate,write ` +
+				`--for 5m --reason WHY /v/a1.img`},
+		{explanation{
+			&Request{Op: OpOpenWrite, Exists: exists},
+			&Verdict{Caller: Process{PID: 7, Comm: "qemu-img"}, Reason: "r", Uses: []Use{{Domain: "db", Target: "vdb", Role: RoleDisk}}}, "a1.img", "/v",
+			func() []string { return []string{"qemu-img", "resize", "a1.img", "+1G"} }},
+			`imgward: refused: qemu-img (pid 7) would write to a1.img: r. To resize it while the VM runs: virsh blockresize db vdb SIZE. ` +
+				`To do it anyway: imgward allow --op truncate,write --for 5m --reason WHY /v/a1.img`},
+		{explanation{&Request{Op: OpFallocate}, &Verdict{Caller: Process{PID: 7, Comm: "x"}, Reason: "r"}, "", "/v", nil},
+			`imgward: refused: x (pid 7) would change the allocation of an image: r. To do it anyway: imgward allow --op truncate,write ` +
 				`--for 5m --reason WHY PATH`},
 	} {
 		if got := tc.x.line(); got != tc.want {
@@ -207,7 +222,7 @@ func TestLineIsPrintable(t *testing.T) {
 	for _, u := range []Use{use, {Domain: evil, Role: RoleUnknown, Evidence: EvidenceLibvirt, Path: evil},
 		{Domain: evil, Role: RoleUnknown, Evidence: EvidencePolicy, Path: evil}, {Domain: evil, Role: RoleBacking, Target: evil, Evidence: EvidenceChain}} {
 		v := &Verdict{Caller: Process{PID: 1, Comm: evil}, Reason: usedReason(u), Message: evil}
-		line := (&explanation{r, v, evil + "/" + evil, "/v"}).line()
+		line := (&explanation{r, v, evil + "/" + evil, "/v", nil}).line()
 		if bad := strings.IndexFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x202e }); bad >= 0 {
 			t.Errorf("%q", line)
 		}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -11,7 +13,7 @@ import (
 // `mount -o loop` for ever, at thousands of refusals a second, `losetup -f` 64 times (mnt_context_setup_loopdev,
 // create_loop; seen with 2.38). ETXTBSY, open(2)'s own word for a file that may not be written while it is in use, ends
 // that. Their name is no proof of anything, and need not be: whoever bears it is refused all the same.
-func (q *inquiry) errnoFor(e syscall.Errno) syscall.Errno {
+func (q *question) errnoFor(e syscall.Errno) syscall.Errno {
 	if e != syscall.EBUSY || q.Op != OpOpenWrite {
 		return e
 	}

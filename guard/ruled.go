@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -6,9 +8,22 @@ import (
 	"imgward/guard/policy"
 )
 
+// Defined lists the images of persistent domains, running or not, where the policy protects those; otherwise nothing.
+func (g *Guard) Defined(ctx context.Context) map[ID][]Use {
+	r := g.inForce.Load()
+	if r.defined == nil {
+		return nil
+	}
+	defined, err := r.defined.all(ctx)
+	if err != nil {
+		g.log.Warn("the definitions of domains are not complete", "err", err)
+	}
+	return defined
+}
+
 // Ruled implements Checker.
 func (g *Guard) Ruled(ctx context.Context) func(path string, id ID) bool {
-	r := g.regime.Load()
+	r := g.inForce.Load()
 	if !r.policy.Uses(policy.Always) && !r.policy.Uses(policy.Defined) {
 		return nil
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -34,6 +36,10 @@ func (g *Guard) named(ctx context.Context, id ID, u Use) Use {
 	// Without the status files the use stands, only without a name.
 	_ = g.domains.locked(ctx, func() { found = g.domains.name(id, &u) })
 	if found {
+		return u
+	}
+	if g.config.Brief { // nobody has read them yet
+		_ = g.sessions.locked(ctx, func() { g.sessions.name(id, &u) })
 		return u
 	}
 	select {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
@@ -11,7 +13,7 @@ const (
 	// rereadEvery is how often everything is looked at without a question or an event: paths are followed anew, since
 	// what they lead to may change (a mount, a symbolic link) without a trace in libvirt's directories.
 	rereadEvery = 30 * time.Second
-	// share bounds what keeping warm costs: after a look that took a millisecond it rests for share milliseconds.
+	// share bounds what keeping warm costs: after a refresh that took a millisecond it rests for share milliseconds.
 	share = 20
 )
 
@@ -19,15 +21,16 @@ const (
 func (g *Guard) keepWarm(ctx context.Context) {
 	watcher := g.watch(ctx)
 	if watcher != nil {
-		defer watcher.Close()
+		defer g.lookups.Do("end of the watcher", func() { _ = watcher.Close() })
 	}
 	tick := time.NewTicker(rereadEvery)
 	defer tick.Stop()
 	for whole := true; ; {
 		began := time.Now()
-		g.look(ctx, whole)
+		g.refresh(ctx, whole)
 		if watcher != nil {
-			watcher.Follow(g.domains.dirs(ctx))
+			dirs := g.domains.dirs(ctx)
+			g.lookups.Do("watch libvirt's directories", func() { watcher.Follow(dirs) })
 		}
 		if !rest(ctx, share*time.Since(began)) {
 			return
@@ -43,11 +46,8 @@ func (g *Guard) keepWarm(ctx context.Context) {
 	}
 }
 
-// watch returns nil where nothing is watched.
+// watch returns nil where nothing can be watched.
 func (g *Guard) watch(ctx context.Context) *libvirt.Watcher {
-	if g.config.Brief {
-		return nil
-	}
 	watcher, err := libvirt.NewWatcher()
 	if err != nil {
 		g.log.Warn("changes are noticed only when somebody asks", "err", err)
@@ -57,9 +57,9 @@ func (g *Guard) watch(ctx context.Context) *libvirt.Watcher {
 	return watcher
 }
 
-// look brings the evidence up to date; a whole look takes nothing for granted.
-func (g *Guard) look(ctx context.Context, whole bool) {
-	for _, s := range []*domains{g.domains, g.regime.Load().defined} {
+// refresh brings the evidence up to date; a whole refresh takes nothing for granted.
+func (g *Guard) refresh(ctx context.Context, whole bool) {
+	for _, s := range []*domains{g.domains, g.saved, g.inForce.Load().defined} {
 		if s == nil {
 			continue
 		}
@@ -74,8 +74,9 @@ func (g *Guard) look(ctx context.Context, whole bool) {
 	g.exceptions.current(time.Now()) // those that have run out are reported now, at the latest
 }
 
-// wake makes keepWarm look soon.
+// wake makes keepWarm refresh soon.
 func (g *Guard) wake() {
+	g.config.Changed()
 	select {
 	case g.kick <- struct{}{}:
 	default:

@@ -1,28 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package guard
 
 import (
 	"context"
 
+	"imgward/guard/layers"
 	"imgward/guard/libvirt"
 )
 
-// Who says who uses the image, on all evidence, for `imgward who`. open and openers are as in Request, and both may be
-// left out. Nobody is asking, so nothing is left out as being the caller's own.
-func (g *Guard) Who(ctx context.Context, id ID, open func() (int, error), openers ...Opener) []Use {
-	q := &inquiry{
-		Request: &Request{Image: id, Open: open, Openers: openers}, regime: g.regime.Load(), ctx: ctx, g: g,
+// Who implements Checker.
+func (g *Guard) Who(ctx context.Context, r *Request) []Use {
+	q := g.asked(ctx, r)
+	if r.Quick {
+		return q.whoever(quickly())
 	}
-	uses := append(q.listed(), q.policyUses()...)
-	uses = append(uses, q.viewUses(q.unlisted(q.openVMMs(), uses))...)
-	for _, u := range q.directUses() {
-		if !names(uses, u.PID) {
-			uses = append(uses, u)
-		}
+	uses := q.whoever(byFact())
+	if !q.fileState().alone { // a loop device has its file open
+		uses = append(uses, g.usesOfLayers(ctx, g.Layers(r.Image))...)
 	}
-	if len(uses) == 0 {
-		uses = q.lockUses()
+	if r.Shown != (ID{}) { // a view asks, which refuses what would pull a file from under a mount; to a copy that is no virtual machine
+		uses = append(uses, q.devicesAbove(g.stack().Above(layers.ID(r.Image)))...)
 	}
 	return uses
+}
+
+// asked is a question by nobody: nothing is left out as being the caller's own.
+func (g *Guard) asked(ctx context.Context, r *Request) *question {
+	return &question{
+		Request: &Request{Image: r.Image, Open: r.Open, Openers: r.Openers, Shown: r.Shown}, inForce: g.inForce.Load(), ctx: ctx, g: g,
+	}
+}
+
+// whoever is all that these sources name, with their programs.
+func (q *question) whoever(sources []source) []Use {
+	uses := q.gather(sources)
+	q.namePrograms(uses)
+	return uses
+}
+
+// namePrograms names what processes execute, where no domain is known that they run.
+func (r *inForce) namePrograms(uses []Use) {
+	for i := range uses {
+		u := &uses[i]
+		if u.PID == 0 || u.Domain != "" {
+			continue
+		}
+		if p, err := r.procs.Other(u.PID); err == nil && p.Exe != "" {
+			u.Program = exeName(p.Exe)
+		} else if err == nil {
+			u.Program = p.Comm
+		}
+	}
 }
 
 // Status is the state of the evidence, for `imgward status`.
@@ -30,10 +59,18 @@ type Status struct {
 	Running  int               // domains with a live VMM
 	Stale    []string          // domains whose status file is there and whose VMM is not
 	Problems []libvirt.Problem // status files and directories that cannot be read
+	Pending  []Pending         // paths of domains that do not answer
 }
 
 // Status reads the evidence again and sums it up.
-func (g *Guard) Status(ctx context.Context) (Status, error) { return g.domains.status(ctx) }
+func (g *Guard) Status(ctx context.Context) (Status, error) {
+	st, err := g.domains.status(ctx)
+	_ = g.saved.locked(ctx, func() {
+		st.Problems = append(st.Problems, g.saved.index.Problems()...)
+		st.Pending = append(st.Pending, g.saved.pendingPaths()...)
+	})
+	return st, err
+}
 
 func (s *domains) status(ctx context.Context) (Status, error) {
 	var st Status
@@ -46,7 +83,7 @@ func (s *domains) status(ctx context.Context) (Status, error) {
 				st.Stale = append(st.Stale, d.Name)
 			}
 		}
-		st.Problems = s.index.Problems()
+		st.Problems, st.Pending = s.index.Problems(), s.pendingPaths()
 	})
 	return st, err
 }

@@ -1,6 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -17,7 +20,7 @@ var flagValues = map[string][]string{
 	"sync":      {"full", "none"},
 	"reflink":   {"auto", "always", "never"},
 	"direct":    {"auto", "always", "never"},
-	"sparse":    {"auto", "never"},
+	"sparse":    {"auto", "always", "never"},
 	"progress":  {"auto", "always", "never"},
 }
 
@@ -27,6 +30,18 @@ func complete(c *cobra.Command) {
 		// The error says that there is no such option, which the test of this table would notice.
 		_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
+}
+
+// completeImage offers files, for imgcp's first argument is a file more often than a subcommand. The shell does that by itself
+// where no subcommand begins like it; else the files are named here.
+func completeImage(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 || typed == "" || !slices.ContainsFunc(c.Commands(), func(sub *cobra.Command) bool {
+		return sub.IsAvailableCommand() && strings.HasPrefix(sub.Name(), typed)
+	}) {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	files, _ := filepath.Glob(typed + "*") // typed is the beginning of a subcommand, so there is no pattern in it
+	return files, cobra.ShellCompDirectiveDefault
 }
 
 // completeOperand offers dd's operands, then the names in a list, then files.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -14,13 +16,14 @@ import (
 
 	imgcopy "imgward/copy"
 	"imgward/copy/dd"
+	"imgward/copy/dest"
 )
 
 const ddHelp = `Copy with dd's operands and dd's result, but not over an image in use.
 
 A file that exists is not truncated without --overwrite; conv=notrunc and
-oflag=append need none. A new file shows up when it is whole. if=/dev/zero
-reserves blocks instead of writing them.
+oflag=append do not need it. A new file appears when it is whole.
+if=/dev/zero reserves blocks instead of writing zeroes.
 
 OPERANDS
   if=FILE of=FILE            instead of standard input and output
@@ -58,6 +61,7 @@ func newDDCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.allow, "overwrite", false, "truncate or overwrite what exists, if nobody uses it")
 	c.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask before a block device is overwritten")
 	c.Flags().StringVar(&f.live, "live", "", "read a disk that a running domain writes to; `WAY`: suspend-reflink, backup, torn")
+	f.defineRate(c.Flags())
 	return c
 }
 
@@ -74,12 +78,15 @@ func (f *ddFlags) run(ctx context.Context, args []string) error {
 	o := imgcopy.Defaults()
 	o.Users, o.Locks, o.Log, o.Confirm = w.users, imageLocks{}, w.log, f.confirm
 	if f.allow {
-		o.Overwrite = imgcopy.InPlace
+		o.Overwrite = dest.InPlace
 	}
 	if o.Live, err = f.liveWay(w); err != nil {
 		return usageError{err}
 	}
-	d := imgcopy.NewDD(op, o)
+	if o.Limit, err = f.limit(); err != nil {
+		return usageError{err}
+	}
+	d := dd.New(op, o)
 	m := &ddMeter{d: d, status: op.Status, w: os.Stderr, begun: time.Now()}
 	end := m.start()
 	err = d.Run(ctx)
@@ -89,7 +96,7 @@ func (f *ddFlags) run(ctx context.Context, args []string) error {
 
 // ddMeter prints what dd prints.
 type ddMeter struct {
-	d      *imgcopy.DD
+	d      *dd.Copier
 	status dd.Status
 	w      io.Writer
 	begun  time.Time

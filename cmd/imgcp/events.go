@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -5,6 +7,7 @@ import (
 	"io"
 
 	imgcopy "imgward/copy"
+	"imgward/copy/move"
 )
 
 // events shows everything as JSON lines.
@@ -14,19 +17,19 @@ func newEvents(w io.Writer) *events { return &events{json.NewEncoder(w)} }
 
 // progressEvent is the state of the whole run, in bytes.
 type progressEvent struct {
-	Type    string         `json:"type"` // "progress"
-	Image   string         `json:"image,omitempty"`
-	Phase   imgcopy.Phase  `json:"phase,omitempty"`
-	Method  imgcopy.Method `json:"method,omitempty"`
-	Ended   int            `json:"images_ended"`
-	Images  int            `json:"images"`
-	Moved   int64          `json:"moved"`
-	Data    int64          `json:"data,omitempty"` // absent while unknown
-	Holes   int64          `json:"holes"`
-	Checked int64          `json:"checked"`
-	Rate    int64          `json:"bytes_per_second"`
-	Elapsed float64        `json:"elapsed_seconds"`
-	Left    *float64       `json:"left_seconds,omitempty"`
+	Type    string      `json:"type"` // "progress"
+	Image   string      `json:"image,omitempty"`
+	Phase   move.Phase  `json:"phase,omitempty"`
+	Method  move.Method `json:"method,omitempty"`
+	Ended   int         `json:"images_ended"`
+	Images  int         `json:"images"`
+	Moved   int64       `json:"moved"`
+	Data    int64       `json:"data,omitempty"` // absent while unknown
+	Holes   int64       `json:"holes"`
+	Checked int64       `json:"checked"`
+	Rate    int64       `json:"bytes_per_second"`
+	Elapsed float64     `json:"elapsed_seconds"`
+	Left    *float64    `json:"left_seconds,omitempty"`
 }
 
 func (e *events) tick(s snapshot) {
@@ -42,10 +45,13 @@ func (e *events) tick(s snapshot) {
 		seconds := left.Seconds()
 		ev.Left = &seconds
 	}
-	e.enc.Encode(ev)
+	e.print(ev)
 }
 
-func (e *events) step(j *job, s imgcopy.Step) { e.enc.Encode(stepEvent{"step", j.from, j.to, s}) }
+func (e *events) step(j *job, s move.Step) { e.print(stepEvent{"step", j.from, j.to, s}) }
+
+// print is for whoever reads: a reader that has gone does not stop a copy.
+func (e *events) print(event any) { _ = e.enc.Encode(event) }
 
 // resultEvent ends one image.
 type resultEvent struct {
@@ -62,7 +68,7 @@ func (e *events) finish(j *job, r imgcopy.Result, err error) {
 	if err != nil {
 		ev.Error = err.Error()
 	}
-	e.enc.Encode(ev)
+	e.print(ev)
 }
 
 func (e *events) end() {}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -5,6 +7,9 @@ import (
 	"errors"
 
 	imgcopy "imgward/copy"
+	"imgward/copy/dest"
+	"imgward/copy/move"
+	"imgward/copy/source"
 )
 
 // The exit codes. Numbers are never reused: scripts depend on them.
@@ -39,18 +44,19 @@ func (e usageError) Unwrap() error { return e.error }
 // exitCode is the one place where errors become numbers.
 func exitCode(err error) int {
 	var usage usageError
+	var option *imgcopy.OptionError
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &option):
 		return exitUsage
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, imgcopy.ErrInUse):
+	case errors.Is(err, source.ErrInUse):
 		return exitInUse
-	case errors.Is(err, imgcopy.ErrExists):
+	case errors.Is(err, dest.ErrExists):
 		return exitExists
-	case errors.Is(err, imgcopy.ErrNoSpace):
+	case errors.Is(err, move.ErrNoSpace):
 		return exitNoSpace
 	case errors.Is(err, imgcopy.ErrVerify):
 		return exitVerify

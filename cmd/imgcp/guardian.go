@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -7,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"imgward/copy/domain/libvirtd"
 	"imgward/copy/live"
 )
 
@@ -19,7 +22,9 @@ func newGuardian() *cobra.Command {
 		Use: guardianName, Hidden: true, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGTSTP)
-			if live.Guard(os.Stdin, os.Stdout) != nil {
+			conn := libvirtd.New("")
+			defer conn.Close()
+			if live.Guard(os.Stdin, os.Stdout, conn) != nil {
 				return errReported
 			}
 			return nil

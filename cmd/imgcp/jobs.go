@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -8,15 +10,23 @@ import (
 	"sync"
 
 	imgcopy "imgward/copy"
+	"imgward/copy/checkpoint"
+	"imgward/copy/move"
 )
 
-// copyAll copies the images, some at once. One that fails does not stop the others; an interruption stops all.
+// copyAll copies the images, some at once. One that fails does not stop the others, but for those that need it; an interruption
+// stops all.
 func (f *copyFlags) copyAll(ctx context.Context, jobs []*job, o imgcopy.Options) error {
 	show, err := f.newReporter(jobs)
 	if err != nil {
 		return usageError{err}
 	}
 	defer show.end()
+	if f.chain {
+		if err := f.refused(ctx, jobs, o); err != nil {
+			return err
+		}
+	}
 	errs := make([]error, len(jobs))
 	slots := make(chan struct{}, f.jobs)
 	var wg sync.WaitGroup
@@ -29,27 +39,57 @@ func (f *copyFlags) copyAll(ctx context.Context, jobs []*job, o imgcopy.Options)
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			defer close(j.ended)
 			errs[i] = f.copyOne(ctx, j, o, show)
+			j.failed = errs[i] != nil
 		})
 	}
 	wg.Wait()
-	return summary(jobs, errs)
+	if err := summary("%d of %d images were not copied", jobs, errs); err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if j.chain == nil {
+			continue
+		}
+		if err := checkpoint.ForgetWhole(j.to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *copyFlags) copyOne(ctx context.Context, j *job, o imgcopy.Options, show *reporter) error {
 	o.Progress, o.Manifest, o.Map = &j.prog, j.manifest, j.rescueMap
 	o.Confirm = f.confirm
 	if f.explain {
-		o.Explain = func(s imgcopy.Step) { show.step(j, s) }
+		o.Explain = func(s move.Step) { show.step(j, s) }
 	}
 	show.begin(j)
-	result, err := imgcopy.Copy(ctx, j.from, j.to, o)
+	result, err := f.copyJob(ctx, j, o)
 	show.finish(j, result, err)
 	return err
 }
 
-// summary is the error of a whole run: the image's own if there was one, else which ones failed and why.
-func summary(jobs []*job, errs []error) error {
+// copyJob waits for the files that this one needs: what can be seen under its name can be used.
+func (f *copyFlags) copyJob(ctx context.Context, j *job, o imgcopy.Options) (imgcopy.Result, error) {
+	if err := j.chain.ready(ctx); err != nil {
+		return imgcopy.Result{}, err
+	}
+	if f.resume && j.whole() {
+		return imgcopy.Result{Method: move.MethodDone}, nil
+	}
+	j.chain.options(&o)
+	result, err := imgcopy.Copy(ctx, j.from, j.to, o)
+	if err == nil && j.chain != nil {
+		err = checkpoint.NoteWhole(j.from, j.to)
+	}
+	return result, err
+}
+
+// summary is the error of a whole run: the image's own if there was one, else which ones failed and why, and what that means: how
+// many of how many.
+func summary(means string, jobs []*job, errs []error) error {
 	if len(jobs) == 1 {
 		return errs[0]
 	}
@@ -63,7 +103,7 @@ func summary(jobs []*job, errs []error) error {
 	if failed == 0 {
 		return nil
 	}
-	fmt.Fprintf(os.Stderr, "imgcp: %d of %d images were copied, %d were not\n", len(jobs)-failed, len(jobs), failed)
+	fmt.Fprintf(os.Stderr, "imgcp: "+means+"\n", failed, len(jobs))
 	return errors.Join(errReported, commonError(errs))
 }
 

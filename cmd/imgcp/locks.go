@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -7,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	imgcopy "imgward/copy"
+	"imgward/copy/source"
 	"imgward/guard/qlock"
 )
 
@@ -26,7 +28,7 @@ func takeLocks(f *os.File, need qlock.Need) (release func(), err error) {
 	case err == nil:
 		return func() { _ = lock.Release() }, nil
 	case errors.Is(err, qlock.ErrHeld):
-		return nil, fmt.Errorf("%w: %w", imgcopy.ErrInUse, err)
+		return nil, fmt.Errorf("%w: %w", source.ErrInUse, err)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOLCK), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
 		return func() {}, nil // a file system without locks
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command imgcp copies disk images block for block, and refuses to overwrite one that a virtual machine uses.
 package main
 
@@ -30,11 +32,16 @@ var errInterrupted = errors.New("interrupted")
 const sameSignal = 500 * time.Millisecond
 
 // withSignals ends the context at the first SIGINT, SIGTERM or SIGHUP, so that unfinished files are removed. A second
-// signal, a moment later, ends the process at once.
+// signal, a moment later, ends the process at once. One that the process was started to ignore, by nohup or in the
+// background of a script, stays ignored.
 func withSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	c := make(chan os.Signal, 1)
-	signal.Notify(c, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(c, s)
+		}
+	}
 	go func() {
 		if s, ok := <-c; ok {
 			cancel(fmt.Errorf("%w by signal: %s", errInterrupted, s))

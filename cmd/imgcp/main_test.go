@@ -1,10 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
@@ -103,4 +107,26 @@ func TestManPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkManual(t, string(b))
+}
+
+// TestHelpFits: on a terminal of 80 columns.
+func TestHelpFits(t *testing.T) {
+	for _, c := range append(newRoot().Commands(), newRoot()) {
+		for _, line := range strings.Split(helpText(c), "\n") {
+			if n := utf8.RuneCountInString(line); n > 80 {
+				t.Errorf("%s --help: %d columns: %s", c.CommandPath(), n, line)
+			}
+		}
+	}
+}
+
+// TestSidecarNames: a manifest lies with its copy, also in shared memory, which is in /dev; a device has no such place.
+func TestSidecarNames(t *testing.T) {
+	f := copyFlags{manifest: defaultManifest, onError: "stop"}
+	for to, want := range map[string]string{"/srv/a": "/srv/a.manifest", "/dev/shm/a": "/dev/shm/a.manifest", "/dev/vg0/a": ""} {
+		j := &job{to: to}
+		if err := f.sidecars([]*job{j}); j.manifest != want || (err != nil) != (want == "") {
+			t.Errorf("%s: manifest %q, error %v, want %q", to, j.manifest, err, want)
+		}
+	}
 }

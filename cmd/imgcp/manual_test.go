@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -15,6 +17,16 @@ func checkManual(t *testing.T, text string) {
 	newRoot().Flags().VisitAll(func(f *pflag.Flag) {
 		if !strings.Contains(plain, "--"+f.Name) {
 			t.Errorf("--%s is not in the manual", f.Name)
+		}
+	})
+	newDomainCommand().Flags().VisitAll(func(f *pflag.Flag) {
+		if !strings.Contains(plain, "--"+f.Name) {
+			t.Errorf("imgcp domain's --%s is not in the manual", f.Name)
+		}
+	})
+	newRestoreCommand().Flags().VisitAll(func(f *pflag.Flag) {
+		if !strings.Contains(plain, "--"+f.Name) {
+			t.Errorf("imgcp restore's --%s is not in the manual", f.Name)
 		}
 	})
 	for _, name := range dd.OperandNames() {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -7,13 +9,17 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/time/rate"
 
 	imgcopy "imgward/copy"
 	"imgward/copy/dd"
+	"imgward/copy/dest"
+	"imgward/copy/domain/libvirtd"
 	"imgward/copy/live"
+	"imgward/copy/source"
 )
 
 // copyFlags are the options of the copy command as they are typed.
@@ -22,41 +28,49 @@ type copyFlags struct {
 	onError, mapFile, manifest, live, rate   string
 	progress                                 string
 	requests, jobs                           int
+	maxPause                                 time.Duration
 	preallocate, preserve, verify, resume    bool
 	plan, explain, json, quiet, verbose, yes bool
+	alone, chain, flat                       bool
 }
 
-// beside stands for a file beside each destination, for options whose file need not be named.
-const beside = "DST.manifest"
+// defaultManifest stands for a file with each destination's name, for --manifest without one.
+const defaultManifest = "DST.manifest"
 
 func (f *copyFlags) define(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	flags.StringVar(&f.overwrite, "overwrite", "", "overwrite an existing destination that nobody uses; `WAY`: replace (the "+
 		"default: the whole copy takes its place at the end), in-place (write into it)")
-	flags.Lookup("overwrite").NoOptDefVal = string(imgcopy.Replace)
+	flags.Lookup("overwrite").NoOptDefVal = string(dest.Replace)
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask before a block device is overwritten")
 	flags.StringVar(&f.live, "live", "", "copy a disk that a running domain writes to; `WAY`: suspend-reflink (the domain "+
-		"stands still for milliseconds), backup (libvirt's backup job), torn (inconsistent!)")
+		"is suspended for milliseconds), backup (libvirt's backup job), torn (inconsistent!)")
+	flags.DurationVar(&f.maxPause, "max-pause", live.DefaultMaxPause, "suspend a domain for at most `TIME` (default 2s)")
 	flags.BoolVar(&f.verify, "verify", false, "read the copy back from the medium and compare it with the source")
 	flags.StringVar(&f.manifest, "manifest", "", "write BLAKE3 hashes to `FILE` (default DST.manifest), for imgcp verify")
-	flags.Lookup("manifest").NoOptDefVal = beside
-	flags.BoolVar(&f.resume, "resume", false, "leave something to go on with if interrupted, and go on with it")
-	flags.StringVar(&f.onError, "on-error", "stop", "where the source cannot be read; `HOW`: stop (the default), zero (zeroes in "+
+	flags.Lookup("manifest").NoOptDefVal = defaultManifest
+	flags.BoolVar(&f.resume, "resume", false, "keep what has been copied if interrupted, and continue from there next time")
+	flags.StringVar(&f.onError, "on-error", "stop", "what to do where the source cannot be read; `HOW`: stop (the default), zero (zeroes in "+
 		"the copy, and a map), retry (as zero, and try again at the end)")
 	flags.StringVar(&f.mapFile, "map", "", "write the map of what could not be read, in ddrescue's format, to `FILE` (default DST.map)")
+	flags.BoolVar(&f.chain, "chain", false, "copy the image with its backing chain and data files into one directory, where they "+
+		"name each other")
+	flags.BoolVar(&f.flat, "flat", false, "make one raw image of a qcow2 image and all that it needs")
+	flags.BoolVar(&f.alone, "alone", false, "copy an image without the backing and data files that it needs, and do not warn of it")
 	flags.BoolVarP(&f.preserve, "preserve", "p", false, "copy owner, mode, times, extended attributes and ACLs too")
 	flags.StringVar(&f.sync, "sync", "full", "`WHEN`: full (the default): the copy is on the medium when imgcp ends; none: it is "+
 		"in the page cache")
 	flags.StringVar(&f.reflink, "reflink", "auto", "share blocks with the source; `WHEN`: auto (the default), always, never")
+	flags.Lookup("reflink").NoOptDefVal = string(imgcopy.Always) // as with cp
 	flags.StringVar(&f.direct, "direct", "auto", "write past the page cache; `WHEN`: auto (the default: with --sync=full), always, never")
-	flags.StringVar(&f.sparse, "sparse", "auto", "`WHEN`: auto (the default): zeroes become holes; never: they are written")
+	flags.StringVar(&f.sparse, "sparse", "auto", "`WHEN`: auto or always (the default): zeroes become holes; never: they are written")
 	flags.BoolVar(&f.preallocate, "preallocate", false, "reserve every block of the copy first, holes too")
 	flags.IntVar(&f.requests, "requests", imgcopy.Defaults().Requests, fmt.Sprintf("keep `N` reads and writes of 1 MiB in flight "+
 		"(default %d)", imgcopy.Defaults().Requests))
-	flags.StringVar(&f.rate, "rate-limit", "", "read at most `BYTES` per second; suffixes K, M, G")
+	f.defineRate(flags)
 	flags.IntVarP(&f.jobs, "jobs", "j", 1, "copy `N` images at once (default 1)")
 	flags.BoolVar(&f.plan, "plan", false, "print what would be done to which part of the image, and do nothing")
-	flags.BoolVar(&f.explain, "explain", false, "print what is done to which part of the image, and why not faster")
+	flags.BoolVar(&f.explain, "explain", false, "print what is done to which part of the image, and why no faster way works")
 	flags.BoolVar(&f.json, "json", false, "print events as JSON lines")
 	flags.StringVar(&f.progress, "progress", "auto", "`WHEN`: auto (the default: a bar on a terminal, a line every ten seconds "+
 		"elsewhere), always, never")
@@ -64,29 +78,49 @@ func (f *copyFlags) define(flags *pflag.FlagSet) {
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print more")
 }
 
+// defineRate is for imgcp dd, too.
+func (f *copyFlags) defineRate(flags *pflag.FlagSet) {
+	flags.StringVar(&f.rate, "rate-limit", "", "read at most `BYTES` per second; suffixes K, M, G")
+}
+
 // options turns flags into the engine's options, the same for every image.
 func (f *copyFlags) options(w *world) (imgcopy.Options, error) {
-	o := imgcopy.Defaults()
-	o.Overwrite, o.OnError = imgcopy.Overwrite(f.overwrite), imgcopy.OnError(f.onError)
+	o := copyDefaults(w)
+	o.Overwrite, o.OnError = dest.Overwrite(f.overwrite), imgcopy.OnError(f.onError)
 	o.Reflink, o.Direct = imgcopy.When(f.reflink), imgcopy.When(f.direct)
 	o.Sync, o.KeepZeroes = f.sync == "full", f.sparse == "never"
 	o.Preallocate, o.Preserve, o.Verify, o.Resume = f.preallocate, f.preserve, f.verify, f.resume
-	o.Requests, o.StateDir = f.requests, stateDir()
-	o.Users, o.Locks, o.Log = w.users, imageLocks{}, w.log
+	o.Alone, o.Flat = f.alone || f.flat, f.flat
+	o.Requests = f.requests
 	if err := f.check(); err != nil {
 		return o, err
 	}
-	if f.rate != "" {
-		n, err := dd.ParseSize(f.rate)
-		if err != nil || n < 1 {
-			return o, fmt.Errorf("--rate-limit=%s: a number of bytes per second, as in 100M", f.rate)
-		}
-		const burst = 1 << 20 // at least one request
-		o.Limit = rate.NewLimiter(rate.Limit(n), burst)
-	}
 	var err error
+	if o.Limit, err = f.limit(); err != nil {
+		return o, err
+	}
 	o.Live, err = f.liveWay(w)
 	return o, err
+}
+
+// copyDefaults is a copy with this host's evidence, locks and state.
+func copyDefaults(w *world) imgcopy.Options {
+	o := imgcopy.Defaults()
+	o.StateDir, o.Users, o.Locks, o.Log = stateDir(), w.users, imageLocks{}, w.log
+	return o
+}
+
+// limit is --rate-limit; nil: none.
+func (f *copyFlags) limit() (*rate.Limiter, error) {
+	if f.rate == "" {
+		return nil, nil
+	}
+	n, err := dd.ParseSize(f.rate)
+	if err != nil || n < 1 {
+		return nil, fmt.Errorf("--rate-limit=%s: a number of bytes per second, as in 100M", f.rate)
+	}
+	const burst = 1 << 20 // at least one request
+	return rate.NewLimiter(rate.Limit(n), burst), nil
 }
 
 // check refuses values that are not in the help.
@@ -100,16 +134,24 @@ func (f *copyFlags) check() error {
 		}
 	}
 	switch {
+	case f.chain && f.alone:
+		return errors.New("--chain copies all that an image needs, --alone nothing of it: choose one")
+	case f.flat && (f.chain || f.alone):
+		return errors.New("--flat makes one image of all that an image needs: choose it, --chain or --alone")
+	case f.chain && f.live == "backup":
+		return errors.New("--chain: --live=backup copies the disk as one image without a chain; leave out --chain, or use --live=suspend-reflink")
 	case f.requests < 1 || f.requests > 64:
-		return errors.New("--requests: 1 to 64")
+		return errors.New("--requests: a number from 1 to 64")
+	case f.maxPause <= 0:
+		return errors.New("--max-pause: a time of more than 0, as in 500ms or 3s")
 	case f.jobs < 1:
-		return errors.New("--jobs: at least 1")
+		return errors.New("--jobs: a number of at least 1")
 	}
 	return nil
 }
 
 // liveWay is how a disk in use becomes consistent.
-func (f *copyFlags) liveWay(w *world) (imgcopy.Live, error) {
+func (f *copyFlags) liveWay(w *world) (source.Live, error) {
 	switch f.live {
 	case "":
 		return nil, nil
@@ -120,12 +162,12 @@ func (f *copyFlags) liveWay(w *world) (imgcopy.Live, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find imgcp itself, for the helper process: %w", err)
 	}
-	helper := []string{self, guardianName}
+	helper, conn := []string{self, guardianName}, libvirtd.New("")
 	switch f.live {
 	case "suspend-reflink":
-		return live.Suspend{Helper: helper, Log: w.log}, nil
+		return live.Suspend{Libvirt: conn, Helper: helper, Log: w.log, MaxPause: f.maxPause}, nil
 	case "backup":
-		return live.Backup{Helper: helper, Log: w.log}, nil
+		return live.Backup{Libvirt: conn, Helper: helper, Log: w.log}, nil
 	}
 	return nil, fmt.Errorf("--live=%s: suspend-reflink, backup or torn", f.live)
 }

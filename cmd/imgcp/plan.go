@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -8,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	imgcopy "imgward/copy"
+	"imgward/copy/move"
 )
 
 // stepEvent is a step as --json prints it.
@@ -15,7 +18,7 @@ type stepEvent struct {
 	Type string `json:"type"` // "step"
 	From string `json:"source"`
 	To   string `json:"destination"`
-	imgcopy.Step
+	move.Step
 }
 
 // printPlans prints what would be done for each image; one that cannot be copied does not hide the others' plans.
@@ -28,8 +31,13 @@ func (f *copyFlags) printPlans(cmd *cobra.Command, jobs []*job, o imgcopy.Option
 			fmt.Fprintf(out, "%s → %s\n", printable(j.from), printable(j.to))
 		}
 		var writeErr error
+		if f.resume && j.whole() {
+			continue // there is nothing to do
+		}
+		o := o
 		o.Progress = &j.prog
-		errs[i] = imgcopy.Plan(cmd.Context(), j.from, j.to, o, func(s imgcopy.Step) {
+		j.chain.options(&o)
+		errs[i] = imgcopy.Plan(cmd.Context(), j.from, j.to, o, func(s move.Step) {
 			if f.json {
 				writeErr = errors.Join(writeErr, enc.Encode(stepEvent{"step", j.from, j.to, s}))
 				return
@@ -41,5 +49,5 @@ func (f *copyFlags) printPlans(cmd *cobra.Command, jobs []*job, o imgcopy.Option
 			return writeErr
 		}
 	}
-	return summary(jobs, errs)
+	return summary(nothingCopied, jobs, errs)
 }

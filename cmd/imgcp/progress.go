@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -9,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	imgcopy "imgward/copy"
+	"imgward/copy/move"
 )
 
 // lines is for logs: a line now and then.
@@ -19,7 +22,7 @@ type lines struct {
 
 func (l *lines) tick(s snapshot) { fmt.Fprintln(l.w, "imgcp: "+s.line()) }
 
-func (l *lines) step(_ *job, s imgcopy.Step) { fmt.Fprintln(l.w, s) }
+func (l *lines) step(_ *job, s move.Step) { fmt.Fprintln(l.w, s) }
 
 func (l *lines) finish(j *job, r imgcopy.Result, err error) {
 	if l.results && err == nil {
@@ -45,16 +48,16 @@ func resultLine(j *job, r imgcopy.Result) string {
 		{r.Zeroes + r.Holes, "zeroes left out"}, {r.Missing, "MISSING"},
 	} {
 		if p.n > 0 {
-			parts = append(parts, imgcopy.Bytes(p.n)+" "+p.what)
+			parts = append(parts, move.Bytes(p.n)+" "+p.what)
 		}
 	}
-	if r.Method == imgcopy.MethodKernel && len(parts) > 0 {
+	if r.Method == move.MethodKernel && len(parts) > 0 {
 		parts[0] = strings.Replace(parts[0], "shared", "copied or shared by the server", 1)
 	}
 	if r.Repaired > 0 {
 		parts = append(parts, fmt.Sprintf("%d blocks written twice", r.Repaired))
 	}
-	return fmt.Sprintf("%s → %s: %s in %s (%s)", printable(j.from), printable(j.to), imgcopy.Bytes(r.Size),
+	return fmt.Sprintf("%s → %s: %s in %s (%s)", printable(j.from), printable(j.to), move.Bytes(r.Size),
 		r.Elapsed.Round(10*time.Millisecond), strings.Join(parts, ", "))
 }
 
@@ -85,7 +88,7 @@ func (b *bar) tick(s snapshot) {
 
 // barOf is ten characters of progress, where it is known.
 func barOf(s snapshot) string {
-	if s.data == 0 || s.phase != imgcopy.PhaseCopy {
+	if s.data == 0 || s.phase != move.PhaseCopy {
 		return ""
 	}
 	n := int(10 * s.moved / s.data)
@@ -101,7 +104,7 @@ func fit(s string, width int) string {
 	return string(r[:width-1]) + "…"
 }
 
-func (b *bar) step(_ *job, s imgcopy.Step) {
+func (b *bar) step(_ *job, s move.Step) {
 	b.end()
 	fmt.Fprintln(b.w, s)
 }

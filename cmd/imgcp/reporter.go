@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -11,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	imgcopy "imgward/copy"
+	"imgward/copy/move"
 )
 
 // view is one way to show progress. The reporter calls it from one goroutine at a time.
@@ -18,7 +21,7 @@ type view interface {
 	// tick shows where all images are. It is called every interval.
 	tick(s snapshot)
 	// step shows what is done to a part of an image (--explain).
-	step(j *job, s imgcopy.Step)
+	step(j *job, s move.Step)
 	// finish shows that an image is done or has failed.
 	finish(j *job, r imgcopy.Result, err error)
 	// end removes what was only for the moment.
@@ -30,15 +33,10 @@ type reporter struct {
 	mu    sync.Mutex
 	view  view
 	jobs  []*job
-	state map[*job]*jobState
+	ended map[*job]bool // of those that have begun
 	stop  chan struct{}
 	done  chan struct{}
 	start time.Time
-}
-
-type jobState struct {
-	begun time.Time
-	ended bool
 }
 
 // newReporter picks the view: events, a bar, lines, or nothing but results.
@@ -49,7 +47,7 @@ func (f *copyFlags) newReporter(jobs []*job) (*reporter, error) {
 			out = os.Stderr // standard output is the image
 		}
 	}
-	r := &reporter{jobs: jobs, state: make(map[*job]*jobState), stop: make(chan struct{}), done: make(chan struct{}), start: time.Now()}
+	r := &reporter{jobs: jobs, ended: make(map[*job]bool), stop: make(chan struct{}), done: make(chan struct{}), start: time.Now()}
 	terminal := term.IsTerminal(int(os.Stderr.Fd()))
 	interval := time.Duration(0)
 	switch {
@@ -100,16 +98,16 @@ func (r *reporter) locked(do func()) {
 }
 
 func (r *reporter) begin(j *job) {
-	r.locked(func() { r.state[j] = &jobState{begun: time.Now()} })
+	r.locked(func() { r.ended[j] = false })
 }
 
-func (r *reporter) step(j *job, s imgcopy.Step) {
+func (r *reporter) step(j *job, s move.Step) {
 	r.locked(func() { r.view.step(j, s) })
 }
 
 func (r *reporter) finish(j *job, result imgcopy.Result, err error) {
 	r.locked(func() {
-		r.state[j].ended = true
+		r.ended[j] = true
 		r.view.finish(j, result, err)
 	})
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -5,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -27,10 +30,13 @@ func newRoot() *cobra.Command {
 	c := newCopyCommand()
 	c.SilenceErrors, c.SilenceUsage = true, true
 	c.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if strings.Contains(err.Error(), "shorthand flag: 'O'") || strings.Contains(err.Error(), "shorthand flag: 'f'") {
+			err = fmt.Errorf("%w; imgcp copies an image as it is. To change its format: qemu-img convert", err)
+		}
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
 	c.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), helpText(cmd)) })
 	complete(c)
-	c.AddCommand(newVerifyCommand(), newDDCommand(), newGuardian())
+	c.AddCommand(newVerifyCommand(), newDDCommand(), newDomainCommand(), newRestoreCommand(), newReportCommand(), newGuardian())
 	return c
 }

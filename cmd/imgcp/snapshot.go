@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
 	"fmt"
 	"time"
 
-	imgcopy "imgward/copy"
+	"imgward/copy/move"
 )
 
 // snapshot is where a run is at one moment.
@@ -13,8 +15,8 @@ type snapshot struct {
 	ended   int // images
 	images  int
 	current *job // the one to name: the first that is under way
-	phase   imgcopy.Phase
-	method  imgcopy.Method
+	phase   move.Phase
+	method  move.Method
 	moved   int64 // bytes of data dealt with, over all images that were begun
 	data    int64 // of their data, as far as is known; 0: not known (a pipe)
 	checked int64
@@ -27,8 +29,8 @@ func (r *reporter) snapshot() snapshot {
 	s := snapshot{elapsed: time.Since(r.start), images: len(r.jobs)}
 	known := true
 	for _, j := range r.jobs {
-		st := r.state[j]
-		if st == nil {
+		ended, begun := r.ended[j]
+		if !begun {
 			continue
 		}
 		p := &j.prog
@@ -40,7 +42,7 @@ func (r *reporter) snapshot() snapshot {
 		s.data += max(p.Data.Load()-p.Resumed.Load(), moved)
 		known = known && p.Data.Load() > 0
 		switch {
-		case st.ended:
+		case ended:
 			s.ended++
 		case s.current == nil:
 			s.current, s.phase, s.method = j, p.Phase(), p.Method()
@@ -77,19 +79,19 @@ func (s snapshot) line() string {
 	switch s.phase {
 	case "":
 		return text + "looking at both sides, and at who uses them"
-	case imgcopy.PhaseVerify:
-		return text + "verifying, " + imgcopy.Bytes(s.checked) + " read back"
-	case imgcopy.PhaseSync:
+	case move.PhaseVerify:
+		return text + "verifying, " + move.Bytes(s.checked) + " read back"
+	case move.PhaseSync:
 		return text + "waiting for the medium"
 	}
-	text += imgcopy.Bytes(s.moved)
+	text += move.Bytes(s.moved)
 	if s.data > 0 {
-		text += fmt.Sprintf(" of %s (%d %%)", imgcopy.Bytes(s.data), 100*s.moved/s.data)
+		text += fmt.Sprintf(" of %s (%d %%)", move.Bytes(s.data), 100*s.moved/s.data)
 	}
 	if s.holes > 0 {
-		text += " + " + imgcopy.Bytes(s.holes) + " holes"
+		text += " + " + move.Bytes(s.holes) + " holes"
 	}
-	text += fmt.Sprintf(", %s/s", imgcopy.Bytes(int64(s.rate())))
+	text += fmt.Sprintf(", %s/s", move.Bytes(int64(s.rate())))
 	if left := s.left(); left >= 0 {
 		text += ", " + left.Round(time.Second).String() + " left"
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -30,19 +32,33 @@ func (u *users) InUse(ctx context.Context, f *os.File) ([]guard.Use, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
-	own, err := guard.Reopen(int(f.Fd())) // f may be closed before the question is answered
+	own, err := duplicate(f) // f may be closed before the question is answered
 	open := func() (*os.File, error) {
 		if err != nil { // not readable by this user
 			return nil, err
 		}
-		return guard.Reopen(int(own.Fd()))
+		return duplicate(own)
 	}
 	answer := make(chan []guard.Use, 1)
 	go func() {
 		defer own.Close() // nil is no harm
-		answer <- u.g.Who(ctx, guard.StatID(&st), guard.Descriptor(open))
+		answer <- u.g.Who(ctx, &guard.Request{Image: guard.StatID(&st), Open: guard.Descriptor(open)})
 	}()
 	return patiently(ctx, answer)
+}
+
+// duplicate is another descriptor of the same open file, so that the guard may ask the kernel whether that is the only one
+// (procfs.Leases), and need not look at every process. What cannot be read is opened once more.
+func duplicate(f *os.File) (*os.File, error) {
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err == nil && flags&unix.O_ACCMODE == unix.O_WRONLY {
+		return guard.Reopen(int(f.Fd()))
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "duplicate the descriptor of", Path: f.Name(), Err: err}
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // patiently waits for an answer for as long as nobody interrupts: a file system of somebody else's that hangs may keep
@@ -59,8 +75,8 @@ func patiently(ctx context.Context, answer <-chan []guard.Use) ([]guard.Use, err
 	}
 }
 
-// Permitted implements imgcopy.Users. Exceptions are the daemon's, so it is asked through its own command. An image in
-// use that may be truncated all the same is what an exception looks like from here; outside of views there are none.
+// Permitted implements imgcopy.Users. Exceptions are the daemon's, so it is asked through its own command;
+// outside of views there are none.
 func (u *users) Permitted(ctx context.Context, f *os.File) bool {
 	imgward, err := findImgward()
 	if err != nil {
@@ -71,18 +87,18 @@ func (u *users) Permitted(ctx context.Context, f *os.File) bool {
 		return false
 	}
 	var verdict struct {
-		Allowed bool              `json:"allowed"`
-		Uses    []json.RawMessage `json:"uses"`
+		Allowed   bool   `json:"allowed"`
+		Exception uint64 `json:"exception"`
 	}
-	return json.Unmarshal(out, &verdict) == nil && verdict.Allowed && len(verdict.Uses) > 0
+	return json.Unmarshal(out, &verdict) == nil && verdict.Allowed && verdict.Exception != 0
 }
 
-// findImgward looks beside this program first: the two are installed together.
+// findImgward looks in this program's directory first: the two are installed together.
 func findImgward() (string, error) {
 	if self, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(self), "imgward")
-		if _, err := os.Stat(beside); err == nil {
-			return beside, nil
+		path := filepath.Join(filepath.Dir(self), "imgward")
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
 		}
 	}
 	return exec.LookPath("imgward")

@@ -1,8 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 
@@ -12,8 +15,8 @@ import (
 )
 
 const verifyHelp = `Compare an image with its manifest (imgcp --manifest), or two images with each
-other. Both are read from the medium, in parallel, and differences are named
-block by block (64 MiB). A block device may be larger than the image on it.
+other. Both are read from the medium, in parallel. Blocks of 64 MiB that differ
+are named. A block device may be larger than the image on it.
 
 Without OTHER the manifest is IMAGE.manifest.
 `
@@ -67,6 +70,9 @@ func (v *verification) run(cmd *cobra.Command, args []string) error {
 	image, with := args[0], args[0]+".manifest"
 	if len(args) == 2 {
 		with = args[1]
+	}
+	if imgcopy.IsManifest(image) && !imgcopy.IsManifest(with) {
+		return usageError{fmt.Errorf("%s is a manifest: name the image first, as in imgcp verify %s %s", image, with, image)}
 	}
 	compare := imgcopy.Compare
 	if len(args) == 1 || imgcopy.IsManifest(with) {

@@ -1,4 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
-// version is set by the linker: -ldflags "-X main.version=…".
-var version = "unknown"
+import "imgward/cmd/buildversion"
+
+// linkedVersion is set by the linker: -ldflags "-X main.linkedVersion=…".
+var linkedVersion string //nolint:gochecknoglobals // the linker sets it
+
+var version = buildversion.Of(linkedVersion) //nolint:gochecknoglobals // never changes

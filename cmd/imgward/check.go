@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -15,9 +17,12 @@ func newCheck() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "check OP PATH",
-		Short: "Tell whether an operation would be refused",
-		Long: `Tell whether OP (truncate, write, unlink or rename) on PATH would be refused to
-you. Nothing is done to the file.
+		Short: "Ask whether something would be refused, and do nothing",
+		Long: `Tell whether OP on PATH would be refused to you, and why. Nothing is done to
+the file. OP is one of
+  truncate, write, unlink, rename, set-flags    as imgward allow has them, or
+  write-data, fallocate, copy-into, replace, rename-dir    as events name them.
+Of a directory it can be rename: that moves the images below it.
 
 EXIT STATUS
   0    it would be allowed
@@ -51,9 +56,15 @@ func wouldBe(cmd *cobra.Command, op, path string) (v control.Verdict, err error)
 	if err != nil {
 		return v, usageError{err}
 	}
-	view, rel, err := control.Find(path)
+	if isDevice(path) && !control.SecondRuns() {
+		return control.Verdict{Type: "verdict", Op: o, Path: path, Allowed: true, Reason: "the guard does not run: nothing protects block devices (imgward guard)"}, nil
+	}
+	view, rel, err := place(path)
 	if errors.Is(err, control.ErrNoView) {
 		return control.Verdict{Type: "verdict", Op: o, Path: path, Allowed: true, Reason: "it is not inside a view: nothing protects it"}, nil
+	}
+	if errors.Is(err, control.ErrBeside) {
+		return control.Verdict{Type: "verdict", Op: o, Path: path, Allowed: true, Reason: err.Error()}, nil
 	}
 	if err != nil {
 		return v, err
@@ -66,12 +77,19 @@ func wouldBe(cmd *cobra.Command, op, path string) (v control.Verdict, err error)
 }
 
 func verdictLine(v control.Verdict) string {
-	word := "refused"
-	if v.Allowed {
+	word, why := "refused", v.Reason
+	switch {
+	case !v.Allowed && v.Below != "":
+		why = fmt.Sprintf("of %s below it, %s", shown(v.Below), v.Reason)
+	case !v.Allowed:
+	case v.Exception != 0:
+		word, why = "allowed", fmt.Sprintf("exception %d", v.Exception)
+	case v.Audit:
+		word, why = "allowed", fmt.Sprintf("audit only (%s)", v.Reason)
+	case v.Reason == "":
+		word, why = "allowed", "it is not in use"
+	default:
 		word = "allowed"
 	}
-	if v.Reason == "" {
-		return fmt.Sprintf("%s of %s: %s", v.Op, v.Path, word)
-	}
-	return fmt.Sprintf("%s of %s: %s: %s", v.Op, v.Path, word, v.Reason)
+	return fmt.Sprintf("%s of %s: %s: %s", v.Op, shown(v.Path), word, why)
 }

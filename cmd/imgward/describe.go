@@ -1,28 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
 	"fmt"
 	"path"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"imgward/cmd/imgward/control"
+	"imgward/cmd/imgward/terminal"
 	"imgward/guard"
 )
 
-// shown makes a name that somebody may have chosen to mislead (newlines, terminal escapes, marks that turn the writing
-// direction) fit for a terminal.
-func shown(name string) string {
-	for _, r := range name {
-		if r == utf8.RuneError || r == '\\' || !unicode.IsPrint(r) {
-			return strconv.Quote(name)
-		}
-	}
-	return name
-}
+// shown makes a name that somebody may have chosen to mislead fit for a terminal.
+func shown(name string) string { return terminal.Safe(name) }
 
 // describeEvent is an event in one line, without its time.
 func describeEvent(e *guard.Event) string {
@@ -45,13 +37,31 @@ func describeEvent(e *guard.Event) string {
 		}
 		return line
 	case guard.EventTakeover:
-		return fmt.Sprintf("take-over: worker %d of this view serves, after a pause of %.0f ms", e.Generation, e.Pause*1000)
+		return fmt.Sprintf("take-over: worker %d of this view serves%s", e.Generation, afterPause(e.Pause))
+	case guard.EventBegin:
+		return fmt.Sprintf("the view begins: imgward %s, %s, policy: %s", shown(e.Version), modeLine(e.Mode), shown(e.Source))
+	case guard.EventEnd:
+		return "the view ends"
+	case guard.EventGuardBegin:
+		return fmt.Sprintf("the second layer protects (%s): imgward %s, policy: %s", shown(e.Mode), shown(e.Version), shown(e.Source))
+	case guard.EventGuardEnd:
+		return "the second layer ends"
 	case guard.EventPolicy:
 		return "policy: in force is " + shown(e.Source)
+	case control.EventViewCovered, control.EventViewGone, control.EventViewMoved, control.EventMountBelow:
+		return fmt.Sprintf("%s (%s): %s", e.Type, e.Change, shown(e.Reason))
 	case control.EventPolicyRejected:
 		return "policy rejected: " + shown(e.Reason)
 	}
 	return fmt.Sprintf("%s: %s %s", e.Type, shown(e.Source), shown(e.Reason))
+}
+
+// modeLine says how the data of a view goes.
+func modeLine(mode string) string {
+	if mode == "daemon" {
+		return "data through the daemon"
+	}
+	return mode
 }
 
 func describeRefusal(e *guard.Event) string {
@@ -82,8 +92,11 @@ func describeBriefly(e *guard.Event) string {
 func describeException(e *guard.Exception) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d: %s of %s until %s", e.ID, e.Ops, shown(e.Path), e.Expires.Local().Format(time.TimeOnly))
-	if e.Uses > 0 {
-		fmt.Fprintf(&b, ", %d use left", e.Uses)
+	switch {
+	case e.Command != nil:
+		fmt.Fprintf(&b, ", in use by %s (pid %d)", shown(e.Command.Comm), e.Command.PID)
+	case e.Once:
+		b.WriteString(", once")
 	}
 	fmt.Fprintf(&b, ", for uid %d", e.UID)
 	if e.LoginUID != nil {

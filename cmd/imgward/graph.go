@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -16,11 +18,11 @@ func newGraph() *cobra.Command {
 	var format string
 	c := &cobra.Command{
 		Use:   "graph [--format tree|dot|svg] [DIR]",
-		Short: "Show backing chains and who uses them",
-		Long:  "Show the images in use with what they stand on: as a tree, for dot(1), or as a drawing.\n" + exitHelp,
+		Short: "Show backing chains, and who uses them",
+		Long:  "Show the images in use and their backing files: as a tree, as a drawing (svg),\nor for graphviz (dot).\n" + exitHelp,
 		Args:  usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			views, err := chosenViews(args)
+			views, err := someViews(args)
 			if err != nil {
 				return err
 			}
@@ -31,6 +33,10 @@ func newGraph() *cobra.Command {
 			graph.Link(cmd.Context(), images)
 			switch format {
 			case "tree":
+				if len(images) == 0 {
+					_, err := fmt.Fprintln(cmd.OutOrStdout(), "no image is in use")
+					return err
+				}
 				return graph.Tree(cmd.OutOrStdout(), images, shown)
 			case "dot":
 				return graph.DOT(cmd.OutOrStdout(), images)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -6,13 +8,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"imgward/cmd/imgward/control"
 	viewfs "imgward/fs"
+	"imgward/fs/mounttable"
 )
 
 // holders says who has files of a view open.
@@ -40,18 +46,49 @@ func busy(mountpoint string) []string {
 	if err != nil || m == nil {
 		return nil
 	}
+	list := bystanders(mounttable.Device(m))
+	if len(list) == 0 {
+		list = append(list, "something is mounted on it, or exported from it (see findmnt, exportfs)")
+	}
+	return list
+}
+
+// bystanders are the processes whose working directory or root is on a file system.
+func bystanders(dev uint64) []string {
 	var list []string
 	procs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, proc := range procs {
-		for _, link := range []string{"cwd", "root"} {
-			var st unix.Stat_t
-			if unix.Stat(filepath.Join(proc, link), &st) == nil && st.Dev == viewfs.Device(m) {
-				list = append(list, fmt.Sprintf("%s (pid %s) has its %s there", command(proc), filepath.Base(proc), link))
-			}
+		if filepath.Base(proc) == strconv.Itoa(os.Getpid()) {
+			continue
 		}
+		list = append(list, inTime(func() []string { return standing(proc, dev) })...)
 	}
-	if len(list) == 0 {
-		list = append(list, "something is mounted on it, or exported from it (see findmnt, exportfs)")
+	return list
+}
+
+// inTime is what a look at a process finds, nothing if it takes too long: one that is about to execute a program cannot be
+// looked at before its files of a dead view are closed, which may be never.
+func inTime(look func() []string) []string {
+	found := make(chan []string, 1)
+	go func() { found <- look() }()
+	select {
+	case names := <-found:
+		return names
+	case <-time.After(lookWait):
+		return nil
+	}
+}
+
+// lookWait is how long a look at a process may take.
+const lookWait = 200 * time.Millisecond
+
+// standing says in which way a process is on a file system.
+func standing(proc string, dev uint64) (list []string) {
+	for _, link := range []string{"cwd", "root"} {
+		var st unix.Stat_t
+		if unix.Stat(filepath.Join(proc, link), &st) == nil && st.Dev == dev {
+			list = append(list, fmt.Sprintf("%s (pid %s) has its %s there", command(proc), filepath.Base(proc), link))
+		}
 	}
 	return list
 }
@@ -62,25 +99,31 @@ func elsewhere(dev uint64) []string {
 	seen := map[string]bool{}
 	procs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, proc := range procs {
-		ns, err := os.Readlink(filepath.Join(proc, "ns/mnt"))
-		if err != nil || seen[ns] {
+		ns := strings.Join(inTime(func() []string {
+			ns, _ := os.Readlink(filepath.Join(proc, "ns/mnt"))
+			return []string{ns}
+		}), "")
+		if ns == "" || seen[ns] {
 			continue
 		}
 		seen[ns] = true
-		f, err := os.Open(filepath.Join(proc, "mountinfo"))
-		if err != nil {
-			continue
-		}
-		mounts, err := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter(viewfs.FSType))
-		f.Close()
-		for _, m := range mounts {
-			if err == nil && viewfs.Device(m) == dev {
-				list = append(list, fmt.Sprintf("%s (pid %s) and its like", command(proc), filepath.Base(proc)))
-				break
-			}
-		}
+		list = append(list, inTime(func() []string { return showing(proc, dev) })...)
 	}
 	return list
+}
+
+// showing names a process if its mount namespace shows a file system.
+func showing(proc string, dev uint64) []string {
+	f, err := os.Open(filepath.Join(proc, "mountinfo"))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	mounts, err := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter(viewfs.FSType))
+	if err != nil || !slices.ContainsFunc(mounts, func(m *mountinfo.Info) bool { return mounttable.Device(m) == dev }) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s (pid %s) and its like", command(proc), filepath.Base(proc))}
 }
 
 func command(proc string) string {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // imgward keeps the disk images of running virtual machines from being destroyed by accident. See `imgward help`.
 package main
 
@@ -8,13 +10,19 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"imgward/cmd/buildversion"
+	"imgward/cmd/imgward/daemon"
 )
 
-// version is set by the Makefile.
-var version = "unknown" //nolint:gochecknoglobals // the linker sets it
+// linkedVersion is set by the Makefile.
+var linkedVersion string //nolint:gochecknoglobals // the linker sets it
+
+var version = buildversion.Of(linkedVersion) //nolint:gochecknoglobals // never changes
 
 // Exit codes. Numbers are never reused.
 const (
@@ -37,22 +45,29 @@ EXIT STATUS
 // errInUse is a refusal: the command asked for something that would harm an image in use.
 var errInUse = errors.New("in use")
 
-// errNoView says that a service has nothing to serve.
-var errNoView = errors.New("there is no view to serve")
-
 // errQuiet ends a command with exit code 1 and no more words: its output has said it.
-var errQuiet = errors.New("quiet")
+var errQuiet = daemon.ErrSaid
 
 // usageError is a mistake in the command line.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// isUsage says whether a command was called wrongly.
+func isUsage(err error) bool {
+	return errors.As(err, new(usageError)) || errors.As(err, new(daemon.UsageError))
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	root := newRoot()
 	root.SetArgs(arguments(os.Args))
+	out := &output{Writer: os.Stdout}
+	root.SetOut(out)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = out.err
+	}
 	interrupted := ctx.Err() != nil
 	stop()
 	os.Exit(exitCode(err, interrupted))
@@ -67,11 +82,11 @@ func exitCode(err error, interrupted bool) int {
 		return 0
 	case interrupted:
 		return exitInterrupted
-	case errors.As(err, new(usageError)):
+	case isUsage(err):
 		return exitUsage
 	case errors.Is(err, errInUse):
 		return exitInUse
-	case errors.Is(err, errNoView):
+	case errors.Is(err, daemon.ErrNoView):
 		return exitNoView
 	}
 	return exitFailed
@@ -79,7 +94,7 @@ func exitCode(err error, interrupted bool) int {
 
 // describe adds what to do to errors that everybody meets.
 func describe(err error) string {
-	if errors.As(err, new(usageError)) {
+	if isUsage(err) {
 		return err.Error() + " (see imgward help)"
 	}
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
@@ -95,9 +110,9 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "imgward",
 		Short: "Keep the disk images of running VMs from being destroyed",
-		Long: `imgward mounts a view over an image directory. The view passes everything
-through to the real files, at native speed, and refuses what would destroy
-an image in use by a running virtual machine, whoever asks, root included.
+		Long: `imgward protects the disk images of running virtual machines. It mounts a view
+over the image directory. Programs work through it as before, but nobody, not
+even root, can truncate, overwrite, remove or rename a disk in use.
 ` + exitHelp,
 		Example: `  imgward mount /var/lib/libvirt/images     protect the directory in place
   imgward status                            what is in use, and by whom
@@ -111,8 +126,8 @@ an image in use by a running virtual machine, whoever asks, root included.
 		Version:       version,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newMount(), newUmount(), newStatus(), newWho(), newCheck(), newEvents(), newAllow(), newPolicy(), newDoctor(), newGraph(), newTop(),
-		newVersion(), newUpgrade(), newKeeper(), newTrial(), newWorker(), newPrepare(), newConclude())
+	addCommands(root)
+	complete(root)
 	return root
 }
 
@@ -122,8 +137,9 @@ func exactly(n int) cobra.PositionalArgs { return usage(cobra.ExactArgs(n)) }
 func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			if cmd.HasParent() {
-				err = fmt.Errorf("%s: %w", cmd.Name(), err)
+			if cmd.HasParent() && !strings.HasPrefix(err.Error(), "unknown command") {
+				line, _, _ := strings.Cut(cmd.UseLine(), "\n") // cobra's own words count "arg(s)"
+				err = errors.New("wrong number of arguments: " + line)
 			}
 			return usageError{err}
 		}

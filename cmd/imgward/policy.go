@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -9,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"imgward/cmd/imgward/control"
+	"imgward/cmd/imgward/daemon"
 	"imgward/guard/policy"
 )
 
@@ -17,7 +20,7 @@ func newPolicy() *cobra.Command {
 		Use:   "policy",
 		Short: "Show, check and reload the policy",
 		Long:  "What is protected when, from what, and who counts as what: imgward-policy(5).\n" + exitHelp,
-		Args:  exactly(0),
+		Args:  usage(cobra.NoArgs),
 		RunE:  func(*cobra.Command, []string) error { return usageError{errors.New("policy: show, check or reload?")} },
 	}
 	c.AddCommand(newPolicyShow(), newPolicyCheck(), newPolicyReload())
@@ -69,7 +72,7 @@ func inForce(cmd *cobra.Command, args []string) error {
 	if len(views) > 0 {
 		return nil
 	}
-	p, err := policy.Load(defaultPolicy)
+	p, err := policy.Load(daemon.DefaultPolicy)
 	if errors.Is(err, os.ErrNotExist) {
 		p, err = policy.Default(), nil
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -11,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"imgward/cmd/imgward/control"
+	"imgward/cmd/imgward/daemon"
 	"imgward/guard/policy"
 )
 
@@ -19,12 +22,13 @@ func newPolicyCheck() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Check a policy file, and say what it would change on this host",
-		Long: `Check a policy file (default: ` + defaultPolicy + `), and say, image by image,
-what would change for the views that are mounted if it were in force now.
+		Long: `Check a policy file (default: ` + daemon.DefaultPolicy + `), and say where it does
+not do what it says, and, image by image, what would change for the views that
+are mounted if it were in force now.
 ` + exitHelp,
 		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file := defaultPolicy
+			file := daemon.DefaultPolicy
 			if len(args) > 0 {
 				file = args[0]
 			}
@@ -49,13 +53,13 @@ func checkPolicy(cmd *cobra.Command, file string, asJSON bool) error {
 	if err != nil {
 		return fmt.Errorf("the file is valid, but it cannot be compared with what holds: %w", err)
 	}
+	trapped := printTraps(cmd, file, p.Traps(views), asJSON)
 	if !asJSON {
-		fmt.Fprintf(out, "%s: valid\n", file)
 		if len(views) == 0 {
 			fmt.Fprintln(out, "no imgward view is mounted, so there is nothing to compare it with")
 		}
 	}
-	var failed []error
+	failed := []error{trapped}
 	for _, v := range views {
 		err := comparePolicy(cmd, v, control.PolicyText{Source: file, Text: string(text)}, p, asJSON)
 		if control.Dead(err) {
@@ -66,6 +70,30 @@ func checkPolicy(cmd *cobra.Command, file string, asJSON bool) error {
 		failed = append(failed, err)
 	}
 	return errors.Join(failed...)
+}
+
+// printTraps says in which ways a file without a mistake does not do what it says. It fails if there is one.
+func printTraps(cmd *cobra.Command, file string, traps []string, asJSON bool) error {
+	out := cmd.OutOrStdout()
+	switch {
+	case asJSON:
+		for _, trap := range traps {
+			if err := json.NewEncoder(out).Encode(control.PolicyTrap{Type: "policy-trap", Message: trap}); err != nil {
+				return err
+			}
+		}
+	case len(traps) == 0:
+		fmt.Fprintf(out, "%s: valid\n", file)
+	default:
+		fmt.Fprintf(out, "%s: it has no mistake in it, but does not do what it says:\n", file)
+		for _, trap := range traps {
+			fmt.Fprintf(out, "  TRAP: %s\n", trap)
+		}
+	}
+	if len(traps) > 0 {
+		return errQuiet
+	}
+	return nil
 }
 
 // comparePolicy says what a policy would change for one view.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -6,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,14 +19,20 @@ import (
 )
 
 func newStatus() *cobra.Command {
-	var asJSON bool
+	var asJSON, check bool
 	c := &cobra.Command{
-		Use:   "status [DIR]",
-		Short: "Show views, images in use and by whom",
-		Long:  "Show each view, how it serves, and the images in use below it.\n" + exitHelp,
-		Args:  usage(cobra.MaximumNArgs(1)),
+		Use:   "status [--check] [DIR]",
+		Short: "Show the views, and which images are in use by whom",
+		Long: `Show each view, how it serves, and the images in use below it. For monitoring,
+--check prints a line for each view and fails (1) unless DIR, or all of the
+views and at least one, is protected now.
+` + exitHelp,
+		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			views, err := chosenViews(args)
+			if check {
+				return checkStatus(cmd.Context(), cmd.OutOrStdout(), args)
+			}
+			views, err := chosenDaemons(args)
 			if err != nil {
 				return err
 			}
@@ -35,13 +44,30 @@ func newStatus() *cobra.Command {
 				failed = append(failed, showStatus(cmd.Context(), cmd.OutOrStdout(), v, asJSON))
 			}
 			if len(views) == 0 && !asJSON {
-				fmt.Fprintln(cmd.OutOrStdout(), "no imgward view is mounted (imgward mount DIR)")
+				fmt.Fprintln(cmd.OutOrStdout(), errNoViews)
+			}
+			if len(args) == 0 {
+				failed = append(failed, showOrphan(cmd.OutOrStdout(), asJSON))
 			}
 			return errors.Join(failed...)
 		},
 	}
 	jsonFlag(c, &asJSON)
+	c.Flags().BoolVar(&check, "check", false, "say in a line whether DIR is protected, and fail if it is not")
 	return c
+}
+
+// errNoViews is what there is to say where no view is mounted.
+var errNoViews = errors.New("no imgward view is mounted (imgward mount DIR)")
+
+// someViews is chosenViews for a command that has nothing to do where there is none.
+func someViews(args []string) ([]string, error) { return some(chosenViews(args)) }
+
+func some(views []string, err error) ([]string, error) {
+	if err == nil && len(views) == 0 {
+		err = errNoViews
+	}
+	return views, err
 }
 
 // chosenViews is the view that an argument is in, or all of them.
@@ -50,20 +76,41 @@ func chosenViews(args []string) ([]string, error) {
 		return control.Views()
 	}
 	v, _, err := control.Find(args[0])
-	if err != nil {
+	if err == nil || errors.Is(err, control.ErrBeside) {
+		return []string{v}, nil
+	}
+	if !errors.Is(err, control.ErrNoView) {
 		return nil, err
 	}
-	return []string{v}, nil
+	// Nothing is there, but a view that was, or is covered, is asked by its own name.
+	dir, absErr := filepath.Abs(args[0])
+	if p, namedErr := control.Named(dir); absErr == nil && namedErr == nil {
+		return []string{p.Name}, nil
+	}
+	return nil, err
 }
 
 func showStatus(ctx context.Context, w io.Writer, mountpoint string, asJSON bool) error {
-	return control.Dial(mountpoint).Get(ctx, "status", nil, func(line []byte) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(control.Soon, func() {
+		if err := control.Stopped(mountpoint); err != nil {
+			cancel(err)
+		}
+	})
+	defer silent.Stop()
+	err := control.Dial(mountpoint).Get(ctx, "status", nil, func(line []byte) error {
+		silent.Stop()
 		if asJSON {
 			_, err := fmt.Fprintf(w, "%s\n", line)
 			return err
 		}
 		return printStatusLine(w, line)
 	})
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
 }
 
 func printStatusLine(w io.Writer, line []byte) error {
@@ -78,6 +125,24 @@ func printStatusLine(w io.Writer, line []byte) error {
 			return err
 		}
 		printView(w, &v)
+	case "guard":
+		var g control.Second
+		if err := json.Unmarshal(line, &g); err != nil {
+			return err
+		}
+		printGuard(w, &g)
+	case "layer":
+		var l control.LayerLine
+		if err := json.Unmarshal(line, &l); err != nil {
+			return err
+		}
+		printLayer(w, &l)
+	case "hold":
+		var h control.HoldLine
+		if err := json.Unmarshal(line, &h); err != nil {
+			return err
+		}
+		printHold(w, &h)
 	case "exception":
 		var e control.ExceptionLine
 		if err := json.Unmarshal(line, &e); err != nil {
@@ -91,10 +156,17 @@ func printStatusLine(w io.Writer, line []byte) error {
 		}
 		for i, u := range img.Uses {
 			name := shown(img.Path)
-			if i > 0 {
+			switch {
+			case i > 0:
 				name = ""
+			case name == "":
+				name = "every image"
 			}
-			fmt.Fprintf(w, "  %-28s %s\n", name, describeUse(u))
+			fmt.Fprintf(w, "  %-28s %s", name, describeUse(u))
+			if i == 0 && img.Unprotected != "" {
+				fmt.Fprintf(w, "  NOT PROTECTED: %s", img.Unprotected)
+			}
+			fmt.Fprintln(w)
 		}
 	}
 	return nil
@@ -105,7 +177,14 @@ func printView(w io.Writer, v *control.View) {
 	if !v.Passthrough {
 		mode = "through the daemon"
 	}
-	fmt.Fprintf(w, "%s: protected since %s, %s", v.Mountpoint, v.Mounted.Format(time.DateTime), mode)
+	state := "protected"
+	switch {
+	case !v.Reachable:
+		state = "NOT REACHED; mounted"
+	case !v.Protected:
+		state = fmt.Sprintf("NOT protected (%s), mounted", v.Unprotected)
+	}
+	fmt.Fprintf(w, "%s: %s since %s, %s", v.Mountpoint, state, v.Mounted.Format(time.DateTime), mode)
 	if v.Backing != v.Mountpoint {
 		fmt.Fprintf(w, ", shows %s", v.Backing)
 	}
@@ -117,13 +196,27 @@ func printView(w io.Writer, v *control.View) {
 	}
 }
 
-// describeUse is one reason in words: "vdb (disk) of rhevm, pid 1234 [libvirt]".
+// describeUse is one reason in words: "vdb (disk) of rhevm, pid 1234 [libvirt]"; without libvirt, "qemu-system-x86_64, pid
+// 1234 [view]".
 func describeUse(u guard.Use) string {
 	var b strings.Builder
-	if u.Target != "" {
+	switch {
+	case u.Problem != "" && u.Domain != "":
+		return fmt.Sprintf("the status file of domain %s cannot be read (%s: %s) [%s]", shown(u.Domain), shown(u.Path), shown(u.Problem), u.Evidence)
+	case u.Problem != "":
+		return fmt.Sprintf("libvirt's directory %s cannot be read: %s [%s]", shown(u.Path), shown(u.Problem), u.Evidence)
+	case u.Evidence == guard.EvidenceLock && u.PID == 0 && u.Role != guard.RoleUnknown:
+		fmt.Fprintf(&b, "%s of %s: QEMU on another host, or in a container (its locks are held)", u.Role, shown(u.Path))
+	case u.Target != "":
 		fmt.Fprintf(&b, "%s (%s)", u.Target, u.Role)
-	} else {
+	case u.Domain != "" || u.Role != guard.RoleUnknown:
 		b.WriteString(string(u.Role))
+	case u.Evidence == guard.EvidenceLock && u.PID == 0:
+		b.WriteString("QEMU on another host, or in a container (its locks are held)")
+	case u.Program != "":
+		b.WriteString(shown(u.Program))
+	default:
+		b.WriteString("unknown")
 	}
 	if u.Domain != "" {
 		fmt.Fprintf(&b, " of %s", shown(u.Domain))
@@ -135,5 +228,8 @@ func describeUse(u guard.Use) string {
 		b.WriteString(", read-only")
 	}
 	fmt.Fprintf(&b, " [%s]", u.Evidence)
+	if u.Layer != "" {
+		fmt.Fprintf(&b, ", by way of %s", shown(u.Layer))
+	}
 	return b.String()
 }

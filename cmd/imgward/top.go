@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -28,7 +30,7 @@ space draws now. READ/s and WRITE/s are the VMM's, over all its disks.
 ` + exitHelp,
 		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			views, err := chosenViews(args)
+			views, err := someViews(args)
 			if err != nil {
 				return err
 			}

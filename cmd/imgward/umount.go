@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -6,33 +8,44 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
-	"github.com/moby/sys/mountinfo"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"imgward/cmd/imgward/control"
+	"imgward/cmd/imgward/daemon"
 	viewfs "imgward/fs"
+	"imgward/fs/mounttable"
 )
 
 func newUmount() *cobra.Command {
-	var lazy bool
+	var lazy, all bool
 	c := &cobra.Command{
-		Use:   "umount [--lazy] DIR",
-		Short: "End a view",
+		Use:   "umount [--lazy] DIR | --all",
+		Short: "End the protection of a directory, or of all",
 		Long: `End the view on DIR. While anybody holds files through it, it is refused and
 says who; --lazy takes the view away from the name space all the same, and
 serves those who hold files until they let go. New opens then go to the bare
-directory, unprotected.
+directory, unprotected. --all ends all views, or none if anybody holds one.
 ` + exitHelp,
-		Args: exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return umount(cmd, args[0], lazy) },
+		Args: usage(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case all == (len(args) == 1):
+				return usageError{errors.New("umount: either DIR or --all")}
+			case all:
+				return umountAll(cmd, lazy)
+			}
+			return umount(cmd, args[0], lazy)
+		},
 	}
+	c.Flags().BoolVar(&all, "all", false, "end all views, or none")
 	c.Flags().BoolVar(&lazy, "lazy", false, "take it away now; serve present holders to their end")
 	return c
 }
 
-func umount(cmd *cobra.Command, dir string, lazy bool) error {
+func umount(cmd *cobra.Command, dir string, lazy bool) (err error) {
 	mountpoint, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -40,27 +53,48 @@ func umount(cmd *cobra.Command, dir string, lazy bool) error {
 	if p, err := filepath.EvalSymlinks(mountpoint); err == nil {
 		mountpoint = p
 	}
-	m, err := viewfs.MountAt(mountpoint)
+	m, err := viewAt(mountpoint)
+	if err != nil && control.Forget(mountpoint) {
+		fmt.Fprintf(os.Stderr, "imgward: the view on %s had been unmounted by others; it is no longer missed\n", mountpoint)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	if m == nil || m.FSType != viewfs.FSType {
-		return fmt.Errorf("%s is not an imgward view", mountpoint)
+	name := mountpoint
+	if p, err := control.Named(mountpoint); err == nil {
+		name = p.Name // elsewhere, after mount --move
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("only root can unmount a view")
 	}
-	if lazy || viewfs.Dead(mountpoint) {
-		return unix.Unmount(mountpoint, unix.MNT_DETACH)
+	if dir := control.Exposed(name); dir != "" {
+		defer func() {
+			if err == nil {
+				daemon.Conceal(dir)
+			}
+		}()
 	}
-	held, err := holders(cmd.Context(), mountpoint)
+	if lazy || viewfs.Dead(mountpoint) {
+		return umountLazily(cmd.Context(), name, mountpoint)
+	}
+	held, err := holders(cmd.Context(), name)
 	if err != nil {
 		return fmt.Errorf("%w; umount --lazy ends it without asking", err)
 	}
 	if len(held) == 0 {
+		giveBack, err := takeOut(cmd.Context(), name)
+		if err != nil {
+			return fmt.Errorf("%w; umount --lazy ends it without asking", err)
+		}
+		if err := control.Dial(name).Ending(cmd.Context()); err != nil {
+			return fmt.Errorf("%w; umount --lazy ends it without asking", err)
+		}
 		err = unix.Unmount(mountpoint, 0)
 		if err == nil {
-			return gone(cmd.Context(), mountpoint, m)
+			err = gone(cmd.Context(), name, m)
+			giveBack()
+			return err
 		}
 		if !errors.Is(err, unix.EBUSY) {
 			return fmt.Errorf("umount %s: %w", mountpoint, err)
@@ -70,17 +104,53 @@ func umount(cmd *cobra.Command, dir string, lazy bool) error {
 	for _, h := range held {
 		fmt.Fprintf(os.Stderr, "  %s\n", h)
 	}
-	return fmt.Errorf("%s is %w: end those first", mountpoint, errInUse)
+	return fmt.Errorf("%s is %w: end those processes, or have them leave it", mountpoint, errInUse)
+}
+
+// lazyWait is how long a daemon has to answer when its view is taken away all the same.
+const lazyWait = 2 * time.Second
+
+func umountLazily(ctx context.Context, name, mountpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, lazyWait)
+	defer cancel()
+	giveBack, err := takeOut(ctx, name)
+	_ = control.Dial(name).Ending(ctx)
+	if err := unix.Unmount(mountpoint, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("umount %s: %w", mountpoint, err)
+	}
+	if err == nil {
+		giveBack()
+	}
+	return nil
+}
+
+// viewAt is the view on a directory, which may not be covered by anything: umount(2) takes the topmost.
+func viewAt(dir string) (*mounttable.Mount, error) {
+	m, err := viewfs.MountAt(dir)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil && m.FSType == viewfs.FSType {
+		return m, nil
+	}
+	p, err := control.Named(dir)
+	switch {
+	case err != nil || p.At == nil:
+		return nil, fmt.Errorf("%s is not an imgward view", dir)
+	case p.At.Mountpoint != dir:
+		return nil, fmt.Errorf("the view on %s was moved to %s: imgward umount %s", dir, p.At.Mountpoint, p.At.Mountpoint)
+	}
+	return nil, fmt.Errorf("the view on %s is covered by %s (%s): umount that first", dir, m.Source, m.FSType)
 }
 
 // gone waits for the daemon's end, and says what keeps it: processes in other mount namespaces that still show the view.
-func gone(ctx context.Context, mountpoint string, m *mountinfo.Info) error {
+func gone(ctx context.Context, mountpoint string, m *mounttable.Mount) error {
 	err := control.WaitGone(ctx, mountpoint)
 	if !errors.Is(err, control.ErrStays) {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "imgward: %s is unmounted here; its daemon serves on for other mount namespaces that show it:\n", mountpoint)
-	for _, h := range elsewhere(viewfs.Device(m)) {
+	for _, h := range elsewhere(mounttable.Device(m)) {
 		fmt.Fprintf(os.Stderr, "  %s\n", h)
 	}
 	return nil

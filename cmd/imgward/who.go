@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -19,7 +21,7 @@ func newWho() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "who PATH…",
-		Short: "Tell who uses a file or block device",
+		Short: "Show who uses a file or block device, and how we know",
 		Long: `Tell who uses each file or block device, as what, and on what evidence. It
 works inside a view and without any.
 
@@ -37,6 +39,9 @@ EXIT STATUS
 					return err
 				}
 				used = used || len(img.Uses) > 0
+				if img.Holds, err = holdsOf(cmd.Context(), path); err != nil {
+					return err
+				}
 				if err := printWho(cmd.OutOrStdout(), path, img, asJSON); err != nil {
 					return err
 				}
@@ -56,6 +61,8 @@ func usesOf(ctx context.Context, path string) (img control.Image, err error) {
 	switch {
 	case errors.Is(err, control.ErrNoView):
 		return usesDirect(ctx, path)
+	case errors.Is(err, control.ErrBeside): // who uses it is true all the same: it is that file
+		fmt.Fprintf(os.Stderr, "imgward: %v\n", err)
 	case err != nil:
 		return img, err
 	}
@@ -78,7 +85,7 @@ func usesDirect(ctx context.Context, path string) (control.Image, error) {
 		return img, err
 	}
 	defer g.Close()
-	img.Uses = g.Who(ctx, id, guard.Descriptor(func() (*os.File, error) { return host.Open(path) }))
+	img.Uses = g.Who(ctx, &guard.Request{Image: id, Open: guard.Descriptor(func() (*os.File, error) { return host.Open(path) })})
 	return img, nil
 }
 
@@ -86,6 +93,7 @@ func printWho(w io.Writer, path string, img control.Image, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(img)
 	}
+	defer printHolds(w, path, img.Holds)
 	if len(img.Uses) == 0 {
 		_, err := fmt.Fprintf(w, "%s: not in use\n", path)
 		return err

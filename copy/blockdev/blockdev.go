@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package blockdev says what a block device is, who holds it, and what is on it, before somebody overwrites it.
 package blockdev
 

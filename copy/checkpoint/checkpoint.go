@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package checkpoint keeps the state of a copy that may have to be resumed: which image went where, and how much of it
 // is on the medium.
 package checkpoint
@@ -6,11 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"imgward/copy/internal/sys"
 	"imgward/copy/rescue"
 )
 
@@ -63,7 +68,7 @@ func (i Identity) Same(now Identity) error {
 	return nil
 }
 
-// ErrVersion: the file was written by another version of imgcp.
+// ErrVersion says that the file was written by another version of imgcp.
 var ErrVersion = errors.New("written by another version of imgcp")
 
 // maxSize is far more than a state with thousands of bad ranges needs.
@@ -94,9 +99,24 @@ func Parse(b []byte) (State, error) {
 	return s, nil
 }
 
-// Load reads the state at path. The error is fs.ErrNotExist if there is none.
+// ErrNoFile says that what has the state's name is no regular file, and not imgcp's.
+var ErrNoFile = errors.New("not a regular file")
+
+// Load reads the state at path. The error is fs.ErrNotExist if there is none. Where others may write to the directory there
+// may be anything: a FIFO does not hang us, nor a link lead elsewhere.
 func Load(path string) (State, error) {
-	b, err := os.ReadFile(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ELOOP) {
+		err = ErrNoFile
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("%s: %w", path, err)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return State{}, errors.Join(fmt.Errorf("%s: %w", path, ErrNoFile), err)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
 		return State{}, err
 	}
@@ -115,7 +135,13 @@ func (s State) Save(path string) error {
 		return err
 	}
 	temp := path + ".new"
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	create := func() (*os.File, error) { return os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) }
+	f, err := create()
+	if errors.Is(err, fs.ErrExist) && isLeftover(temp) {
+		if err = os.Remove(temp); err == nil {
+			f, err = create()
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -126,14 +152,11 @@ func (s State) Save(path string) error {
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return sys.SyncDir(filepath.Dir(path))
 }
 
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+// isLeftover says whether a file may be one of ours that a kill left behind.
+func isLeftover(path string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 && int(st.Uid) == os.Geteuid()
 }

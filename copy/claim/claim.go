@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package claim reads from an image's own first sectors how large it says it is, so that a copy of half an image is
 // noticed while there is still a whole one.
 package claim

@@ -1,5 +1,7 @@
-// Package dd reads the operands of dd(1) as GNU coreutils 9.1 does: same names, same suffixes, same defaults, same
-// mistakes refused. What conversions it does not know (block, unblock, ascii, ebcdic, ibm) are errors, as are unknown
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dd is dd(1) under imgcp's rules. It reads operands as GNU coreutils 9.1 does: same names, same suffixes, same
+// defaults, same mistakes refused. What conversions it does not know (block, unblock, ascii, ebcdic, ibm) are errors, as are unknown
 // operands.
 package dd
 
@@ -131,6 +133,12 @@ type parser struct {
 
 func (p *parser) operand(name, value string) (err error) {
 	switch name {
+	case "if", "of":
+		if value == "" { // Operands has it for standard input and output, which nobody means who writes this
+			return errors.New("a name is empty; is a variable of a script not set?")
+		}
+	}
+	switch name {
 	case "if":
 		p.o.In = value
 	case "of":
@@ -161,7 +169,7 @@ func (p *parser) operand(name, value string) (err error) {
 			err = fmt.Errorf("invalid status level %q: none, noxfer or progress", value)
 		}
 	case "cbs":
-		err = errors.New("cbs= is for conversions of punched cards, which imgcp does not have")
+		err = errors.New("imgcp dd has no cbs=, nor the conversions that need it (block, unblock, ascii, ebcdic, ibm)")
 	default:
 		err = fmt.Errorf("unrecognized operand %q", name+"="+value)
 	}

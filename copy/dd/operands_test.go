@@ -1,25 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package dd
 
 import (
+	"fmt"
 	"math"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 )
 
+// TestParseSize asks GNU dd what a number means, by how many bytes count= copies, and whether it is one at all.
 func TestParseSize(t *testing.T) {
-	for s, want := range map[string]int64{
-		"0": 0, "7": 7, "1c": 1, "2w": 4, "3b": 1536, "1k": 1024, "1K": 1024, "1kB": 1000, "1KB": 1000, "1KiB": 1024,
-		"2M": 2 << 20, "2MB": 2e6, "1G": 1 << 30, "1T": 1 << 40, "3x5": 15, "2x80x18b": 2 * 80 * 18 * 512, "10B": 10,
-		"7E": 7 << 60,
+	for _, s := range []string{
+		"0", "7", "1c", "2w", "3b", "1k", "1K", "1kB", "1KB", "1KiB", "1kiB", "1kD", "3x5", "80x18b", "10B",
+		"3bB", "1kDB", "+3", " 1", "\t2", "2x+3", "2x 3", "k", "kB", "00012", "2x1kB", "2x1kD", "1kBx2", "10Bx3", "0x10", "0Z",
+		"1Zx0", "0YB", "99999999999999999999x0",
+		"", "x", "1x", "x1", "-1", "1Q", "1m", "1kBB", "1 ", "0x10z", "2x3x7", "3x100B", "1Bx1B", "2x1cB", "1KiBD", "7cD", "1Ki",
+		"+k", "++3", "B", " k", "9223372036854775808", "8E", "4Ex4", "1Z",
 	} {
-		if got, err := ParseSize(s); err != nil || got != want {
-			t.Errorf("%s: %d, %v; want %d", s, got, err, want)
+		cmd := exec.Command("dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count="+s)
+		cmd.Env = append(os.Environ(), "LC_ALL=C")
+		out, err := cmd.CombinedOutput()
+		want := int64(-1)
+		for line := range strings.Lines(string(out)) { // a warning about 0x may come first
+			if err == nil && strings.HasSuffix(line, " records in\n") {
+				_, _ = fmt.Sscanf(line, "%d+0", &want)
+			}
+		}
+		got, gotErr := ParseSize(s)
+		if gotErr != nil {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("%q: %d (%v), GNU dd says %d (%v)", s, got, gotErr, want, err)
 		}
 	}
-	for _, s := range []string{"", "x", "1x", "x1", "-1", "1Q", "1m", "1kBB", "8E", "9223372036854775808", "4Ex4", "1 ", "0x10z"} {
-		if got, err := ParseSize(s); err == nil {
-			t.Errorf("%q: %d, want an error", s, got)
+	for s, want := range map[string]int64{"7E": 7 << 60, "1EiB": 1 << 60, "9223372036854775807": math.MaxInt64, "1T": 1 << 40, "2M": 2 << 20, "2MB": 2e6, "2MD": 2e6} {
+		if got, err := ParseSize(s); err != nil || got != want { // more than GNU dd would copy in a lifetime
+			t.Errorf("%q: %d, %v; want %d", s, got, err, want)
 		}
 	}
 }
@@ -77,7 +98,7 @@ func TestReport(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add("if=a of=b bs=1M count=3 conv=notrunc,sparse")
-	f.Add("ibs=7x3b skip=1kB seek=2x2w oflag=append,direct status=progress")
+	f.Add("ibs=7x3b skip=1kB seek=2x+2w oflag=append,direct status=progress")
 	f.Fuzz(func(t *testing.T, line string) {
 		o, err := Parse(strings.Split(line, " "))
 		if err != nil {

@@ -1,63 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package dd
 
 import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"strconv"
 	"strings"
 )
 
-// ParseSize reads a number as GNU dd does: decimal, with suffixes c (1), w (2), b (512), k, K, M, G, T, P, E and KiB, …
-// (powers of 1024), kB, KB, MB, … (powers of 1000), B (1), and factors joined by x: 2x80x18b. The error names s.
+// ParseSize reads a number as GNU dd does: decimal, with suffixes c (1), w (2), b (512), k, K, M, G, T, P, E, Z, Y and KiB,
+// … (powers of 1024), kB, kD, MB, … (powers of 1000). A suffix alone is one of it. A B behind all that changes nothing but
+// how skip=, seek= and count= take the number, and one x multiplies: 80x18b. The error names s.
 func ParseSize(s string) (int64, error) {
-	n := int64(1)
-	for factor := range strings.SplitSeq(s, "x") {
-		f, err := parseFactor(factor)
-		if err != nil {
-			return 0, fmt.Errorf("invalid number %q: %w", s, err)
-		}
-		if n, err = times(n, f); err != nil {
-			return 0, fmt.Errorf("invalid number %q: %w", s, err)
-		}
+	n, err := parseProduct(s)
+	if err == nil && n > math.MaxInt64 {
+		err = errors.New("too large")
 	}
-	return n, nil
-}
-
-func parseFactor(s string) (int64, error) {
-	digits := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' })
-	if digits < 0 {
-		digits = len(s)
-	}
-	n, err := strconv.ParseInt(s[:digits], 10, 64)
 	if err != nil {
-		return 0, errors.New("no number, or one that is too large")
+		return 0, fmt.Errorf("invalid number %q: %w", s, err)
 	}
-	m, ok := multiplier(s[digits:])
-	if !ok {
-		return 0, fmt.Errorf("unknown suffix %q", s[digits:])
-	}
-	return times(n, m)
+	return int64(n), nil
 }
 
-func times(a, b int64) (int64, error) {
-	if b != 0 && a > math.MaxInt64/b {
-		return 0, errors.New("too large")
+// parseProduct is math.MaxUint64 for anything larger. Only the first factor may end with the B that stands for bytes.
+func parseProduct(s string) (uint64, error) {
+	first, second, product := strings.Cut(s, "x")
+	a, err := parseFactor(first)
+	if rest, inBytes := strings.CutSuffix(first, "B"); err != nil && inBytes && !strings.HasSuffix(rest, "B") {
+		a, err = parseFactor(rest)
 	}
-	return a * b, nil
+	if err != nil || !product {
+		return a, err
+	}
+	if strings.HasSuffix(first, "B") && strings.Contains(second, "B") {
+		return 0, errors.New("only one of two factors may count bytes")
+	}
+	b, err := parseFactor(second)
+	return times(a, b), err
+}
+
+// parseFactor takes leading white space and a plus sign, as strtoumax(3) does.
+func parseFactor(s string) (uint64, error) {
+	number := strings.TrimPrefix(strings.TrimLeft(s, " \t\n\v\f\r"), "+")
+	suffix := strings.TrimLeft(number, "0123456789")
+	digits := strings.TrimSuffix(number, suffix)
+	n := uint64(1)
+	if digits != "" {
+		n, _ = strconv.ParseUint(digits, 10, 64) // the largest number if it is larger
+	} else if suffix == "" || suffix != s {
+		return 0, errors.New("it is not a number")
+	}
+	m, ok := multiplier(suffix)
+	if !ok {
+		return 0, fmt.Errorf("unknown suffix %q", suffix)
+	}
+	return times(n, m), nil
+}
+
+// times multiplies up to math.MaxUint64.
+func times(a, b uint64) uint64 {
+	high, low := bits.Mul64(a, b)
+	if high > 0 {
+		return math.MaxUint64
+	}
+	return low
 }
 
 // multiplier knows the suffixes.
-func multiplier(suffix string) (int64, bool) {
+func multiplier(suffix string) (uint64, bool) {
 	switch suffix {
-	case "", "c", "B", "cB":
+	case "", "c":
 		return 1, true
-	case "w", "wB":
+	case "w":
 		return 2, true
-	case "b", "bB":
+	case "b":
 		return 512, true
 	}
-	const units = "KMGTPE"
+	const units = "KMGTPEZY"
 	power := strings.IndexByte(units, suffix[0]) + 1
 	if suffix[0] == 'k' {
 		power = 1
@@ -65,17 +87,17 @@ func multiplier(suffix string) (int64, bool) {
 	if power == 0 {
 		return 0, false
 	}
-	base := int64(1024)
+	base := uint64(1024)
 	switch suffix[1:] {
 	case "", "iB":
-	case "B":
+	case "B", "D":
 		base = 1000
 	default:
 		return 0, false
 	}
-	n := int64(1)
+	n := uint64(1)
 	for range power {
-		n *= base
+		n = times(n, base)
 	}
 	return n, true
 }

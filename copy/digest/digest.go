@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package digest hashes images as trees: leaves of 1 MiB, blocks of 64 leaves, one root.
 //
 // A leaf's digest is the hash of its bytes (the last leaf is as long as what is left); a block's digest is the hash of

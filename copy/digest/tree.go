@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package digest
 
 import (
@@ -42,6 +44,13 @@ func (t *Tree) End(size int64) {
 	for i, b := range t.open {
 		t.put(i, Join(t.alg, b[:t.leavesOf(i)]))
 	}
+}
+
+// Replace puts a block's digest in the place of the one that it had: its data was changed.
+func (t *Tree) Replace(i int64, sum Sum) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.blocks[i] = sum
 }
 
 // Algorithm is the hash function in use.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package extent finds where an image holds data and where it has holes.
 package extent
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package live
 
 import (
@@ -7,10 +9,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
-	imgcopy "imgward/copy"
+	"imgward/copy/domain/libvirtd"
+	"imgward/copy/source"
 	"imgward/guard"
 )
 
@@ -18,24 +20,28 @@ import (
 // the machine runs on. If a guest agent answers, the guest's file systems are frozen for that moment. What is written is
 // the disk that the guest sees, in the format of the image: a qcow2 overlay comes out whole, without its backing file.
 type Backup struct {
-	Helper []string // the command line of a process that calls Guard
-	Log    *slog.Logger
+	Libvirt Libvirt
+	Helper  []string // the command line of a process that calls Guard
+	Log     *slog.Logger
 }
 
 const (
 	freezeLimit = 30 * time.Second // a guest's services do not like to wait longer
 	jobPoll     = 200 * time.Millisecond
-	agentWait   = 5 * time.Second
 )
 
 // Snapshot implements imgcopy.Live. It returns when the job is done.
-func (b Backup) Snapshot(ctx context.Context, i imgcopy.LiveImage) (*imgcopy.Snapshot, error) {
+func (b Backup) Snapshot(ctx context.Context, i source.LiveImage) (*source.Snapshot, error) {
 	use, err := theDisk(i.Uses)
 	if err != nil {
 		return nil, err
 	}
 	name := domain(use)
-	format, err := diskFormat(ctx, name, use.Target)
+	d, err := find(ctx, b.Libvirt, name)
+	if err != nil {
+		return nil, err
+	}
+	format, err := b.diskFormat(ctx, d, use.Target)
 	if err != nil {
 		return nil, err
 	}
@@ -43,28 +49,23 @@ func (b Backup) Snapshot(ctx context.Context, i imgcopy.LiveImage) (*imgcopy.Sna
 	if i.Target != "" {
 		path = hidden(i.Target)
 	}
-	j := job{Backup: b, domain: name, disk: use.Target, format: format, path: path}
-	request, err := j.request()
+	j := job{Backup: b, d: d, domain: name, disk: use.Target, format: format, path: path}
+	remover, err := startRemover(b.Helper, path)
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(request)
-	janitor, err := hire(b.Helper, path, request)
-	if err != nil {
-		return nil, err
-	}
-	f, err := j.result(ctx, request)
+	f, err := j.result(ctx)
 	if err != nil {
 		err = errors.Join(err, removeIfThere(path))
-		janitor.dismiss()
+		remover.stop()
 		return nil, err
 	}
-	return (&clone{f: f, path: path, adopt: true, janitor: janitor}).snapshot(), nil
+	return (&clone{f: f, path: path, own: true, remover: remover}).snapshot(), nil
 }
 
 // result is the file that the job has written.
-func (j *job) result(ctx context.Context, request string) (*os.File, error) {
-	if err := j.run(ctx, request); err != nil {
+func (j *job) result(ctx context.Context) (*os.File, error) {
+	if err := j.run(ctx); err != nil {
 		return nil, err
 	}
 	return os.OpenFile(j.path, os.O_RDWR, 0)
@@ -83,14 +84,14 @@ func theDisk(uses []guard.Use) (guard.Use, error) {
 		disk = u
 	}
 	if disk.Target == "" {
-		return guard.Use{}, errors.New("it is not the disk of a domain of libvirt's, so there is no backup job for it")
+		return guard.Use{}, errors.New("it is no disk of a libvirt domain, so there is no backup job for it")
 	}
 	return disk, nil
 }
 
 // diskFormat is the driver type of a domain's disk.
-func diskFormat(ctx context.Context, name, target string) (string, error) {
-	out, err := ask(ctx, "dumpxml", "--domain", name)
+func (b Backup) diskFormat(ctx context.Context, domain libvirtd.Domain, target string) (string, error) {
+	out, err := b.Libvirt.XML(ctx, domain, libvirtd.XML{})
 	if err != nil {
 		return "", err
 	}
@@ -105,31 +106,30 @@ func diskFormat(ctx context.Context, name, target string) (string, error) {
 		} `xml:"devices>disk"`
 	}
 	if err := xml.Unmarshal([]byte(out), &d); err != nil {
-		return "", fmt.Errorf("domain %s: %w", name, err)
+		return "", fmt.Errorf("domain %s: %w", domain.Name, err)
 	}
 	for _, disk := range d.Disks {
 		if disk.Target.Dev == target {
 			return disk.Driver.Type, nil
 		}
 	}
-	return "", fmt.Errorf("domain %s has no disk %s any more", name, target)
+	return "", fmt.Errorf("domain %s has no disk %s any more", domain.Name, target)
 }
 
 // job is one backup.
 type job struct {
 	Backup
+	d                          libvirtd.Domain
 	domain, disk, format, path string
 }
 
-func (j *job) run(ctx context.Context, request string) error {
-	steps := []step{
-		{Enter: []string{"true"}, Leave: []string{"rm", "-f", "--", j.path}},
-		{
-			Enter: virsh("backup-begin", "--domain", j.domain, "--backupxml", request),
-			Leave: virsh("domjobabort", "--domain", j.domain),
-		},
+func (j *job) run(ctx context.Context) error {
+	text, err := j.request()
+	if err != nil {
+		return err
 	}
-	w, err := j.frozen(ctx, func() (*ward, error) { return startWard(j.Helper, script{Steps: steps}) })
+	steps := []step{{Kind: remove, Args: []string{j.path}}, {Kind: backup, Domain: j.domain, XML: text}}
+	w, err := j.frozen(ctx, func() (*guardian, error) { return startGuardian(j.Helper, script{Steps: steps}, j.Libvirt) })
 	if err != nil {
 		return err
 	}
@@ -141,22 +141,17 @@ func (j *job) run(ctx context.Context, request string) error {
 }
 
 // frozen calls start between freezing and thawing the guest's file systems, if it has an agent.
-func (j *job) frozen(ctx context.Context, start func() (*ward, error)) (*ward, error) {
-	short, cancel := context.WithTimeout(ctx, agentWait)
-	defer cancel()
-	if _, err := ask(short, "qemu-agent-command", "--domain", j.domain, "--timeout", "3", `{"execute":"guest-ping"}`); err != nil {
+func (j *job) frozen(ctx context.Context, start func() (*guardian, error)) (*guardian, error) {
+	if !j.Libvirt.AgentAnswers(ctx, j.d) {
 		j.Log.Info("no guest agent answers: the copy is what a power cut would leave", "domain", j.domain)
 		return start()
 	}
-	freeze, err := startWard(j.Helper, script{Limit: freezeLimit, Steps: []step{{
-		Enter: virsh("domfsfreeze", "--domain", j.domain),
-		Leave: virsh("domfsthaw", "--domain", j.domain),
-	}}})
+	frozen, err := startGuardian(j.Helper, script{Limit: freezeLimit, Steps: []step{{Kind: freeze, Domain: j.domain}}}, j.Libvirt)
 	if err != nil {
 		return nil, fmt.Errorf("freeze the guest's file systems: %w", err)
 	}
 	w, err := start()
-	_, thawErr := freeze.leave()
+	_, thawErr := frozen.leave()
 	if thawErr != nil {
 		err = errors.Join(err, fmt.Errorf("thaw the guest's file systems: %w", thawErr))
 		if w != nil {
@@ -175,35 +170,24 @@ func (j *job) wait(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-time.After(jobPoll):
 		}
-		state, err := jobType(ctx, "--domain", j.domain)
+		state, err := j.Libvirt.Job(ctx, j.d, false)
 		if err != nil {
 			return err
 		}
-		if state != "None" {
+		if state != libvirtd.JobNone {
 			continue
 		}
-		if state, err = jobType(ctx, "--domain", j.domain, "--completed"); err != nil {
+		if state, err = j.Libvirt.Job(ctx, j.d, true); err != nil {
 			return err
 		}
-		if state != "Completed" {
-			return fmt.Errorf("libvirt's backup job of %s ended as %q; its log says why", j.domain, state)
+		if state != libvirtd.JobCompleted {
+			return fmt.Errorf("libvirt's backup job of %s ended as %q; its log says why", j.d.Name, state)
 		}
 		return nil
 	}
 }
 
-// jobType is the first line of what domjobinfo prints: "Job type:         Unbounded".
-func jobType(ctx context.Context, args ...string) (string, error) {
-	out, err := ask(ctx, append([]string{"domjobinfo"}, args...)...)
-	if err != nil {
-		return "", err
-	}
-	line, _, _ := strings.Cut(out, "\n")
-	_, state, _ := strings.Cut(line, ":")
-	return strings.TrimSpace(state), nil
-}
-
-// request writes the job's XML (formatbackup.html) to a file, as virsh wants it.
+// request is the job's XML (formatbackup.html).
 func (j *job) request() (string, error) {
 	type target struct {
 		File string `xml:"file,attr"`
@@ -224,20 +208,5 @@ func (j *job) request() (string, error) {
 		Mode    string   `xml:"mode,attr"`
 		Disks   []disk   `xml:"disks>disk"`
 	}{Mode: "push", Disks: []disk{d}})
-	if err != nil {
-		return "", err
-	}
-	f, err := os.CreateTemp("", "imgcp-backup-*.xml")
-	if err != nil {
-		return "", err
-	}
-	_, err = f.Write(b)
-	return f.Name(), errors.Join(err, f.Close())
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	return string(b), err
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package live
 
 import (
@@ -7,22 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"strings"
 	"time"
 )
-
-// script is what a guardian does: commands that bring machines into a state nobody may leave them in, and for each the
-// one that undoes it.
-type script struct {
-	Steps []step        `json:"steps"`
-	Limit time.Duration `json:"limit_ns"` // undo after this long, whatever the parent is doing; 0: no limit
-}
-
-type step struct {
-	Enter []string `json:"enter"`
-	Leave []string `json:"leave"`
-}
 
 // What parent and guardian say to each other, a line each. The parent's silence says most: the end of its pipe is its
 // end.
@@ -37,7 +26,7 @@ const (
 // Guard is the guardian's whole life: it reads its script from in, does it, and undoes it when it is told so, when in
 // ends because its parent was killed, or when the time is up. Both doing and undoing happen here, one after the other, so
 // that no kill of the parent can put the undoing before the doing. The caller ignores signals.
-func Guard(in io.Reader, out io.Writer) error {
+func Guard(in io.Reader, out io.Writer, l Libvirt) error {
 	lines := bufio.NewReader(in)
 	var s script
 	first, err := lines.ReadBytes('\n')
@@ -47,9 +36,9 @@ func Guard(in io.Reader, out io.Writer) error {
 	if err := json.Unmarshal(first, &s); err != nil {
 		return fmt.Errorf("read the script: %w", err)
 	}
-	entered, err := s.enter()
+	entered, err := s.enter(context.Background(), l)
 	if err != nil {
-		err = errors.Join(err, leave(entered))
+		err = errors.Join(err, leave(entered, l))
 		fmt.Fprintf(out, "%q\n", err.Error())
 		return err
 	}
@@ -58,7 +47,7 @@ func Guard(in io.Reader, out io.Writer) error {
 	if word == sayDrop {
 		return nil
 	}
-	if err := leave(entered); err != nil {
+	if err := leave(entered, l); err != nil {
 		fmt.Fprintf(out, "%q\n", err.Error())
 		return err
 	}
@@ -66,9 +55,9 @@ func Guard(in io.Reader, out io.Writer) error {
 	return nil
 }
 
-func (s *script) enter() (done []step, err error) {
+func (s *script) enter(ctx context.Context, l Libvirt) (done []step, err error) {
 	for _, st := range s.Steps {
-		if err := command(st.Enter); err != nil {
+		if err := st.enter(ctx, l); err != nil {
 			return append(done, st), err // it may have been done all the same
 		}
 		done = append(done, st)
@@ -105,48 +94,16 @@ const (
 )
 
 // leave undoes in reverse order.
-func leave(entered []step) (err error) {
+func leave(entered []step, l Libvirt) (err error) {
+	ctx := context.Background() // undone it will be
 	for i := len(entered) - 1; i >= 0; i-- {
-		var e error
 		for end := time.Now().Add(leaveFor); ; time.Sleep(leavePause) {
-			if e = command(entered[i].Leave); e == nil || undone(e) || time.Now().After(end) {
+			e := entered[i].leave(ctx, l)
+			if e == nil || time.Now().After(end) {
+				err = errors.Join(err, e)
 				break
 			}
 		}
-		if !undone(e) {
-			err = errors.Join(err, e)
-		}
 	}
 	return err
-}
-
-// undone tells that there was nothing to undo: the domain runs, is gone, or has no job any more.
-func undone(err error) bool {
-	if err == nil {
-		return true
-	}
-	for _, s := range []string{"already running", "not running", "is not paused", "no job is active", "failed to get domain"} {
-		if strings.Contains(err.Error(), s) {
-			return true
-		}
-	}
-	return false
-}
-
-func command(args []string) error {
-	_, err := output(context.Background(), args)
-	return err
-}
-
-// output runs a command in the C locale; its error is the command's own last words.
-func output(ctx context.Context, args []string) (string, error) {
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(cmd.Environ(), "LC_ALL=C")
-	var words strings.Builder
-	cmd.Stderr = &words
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(words.String()))
-	}
-	return string(out), nil
 }

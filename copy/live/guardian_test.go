@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package live
 
 import (
@@ -24,19 +26,17 @@ func TestHelperGuardian(t *testing.T) {
 		return
 	}
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	_ = Guard(os.Stdin, os.Stdout)
+	_ = Guard(os.Stdin, os.Stdout, &fake{t, os.Getenv(fakeEnv)})
 }
 
 func suspendScript(limit time.Duration) script {
-	return script{Limit: limit, Steps: []step{{
-		Enter: virsh("suspend", "--domain", "vm"), Leave: virsh("resume", "--domain", "vm"),
-	}}}
+	return script{Limit: limit, Steps: []step{{Kind: suspend, Domain: "vm"}}}
 }
 
 func TestWard(t *testing.T) {
 	f := newFake(t)
 	t.Setenv(helperEnv, "1")
-	w, err := startWard(helper(), suspendScript(0))
+	w, err := startGuardian(helper(), suspendScript(0), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,11 +55,11 @@ func TestWardCannotEnter(t *testing.T) {
 	f := newFake(t)
 	t.Setenv(helperEnv, "1")
 	f.write("no-suspend", "")
-	if _, err := startWard(helper(), suspendScript(0)); err == nil || !strings.Contains(err.Error(), "error: no") {
-		t.Errorf("error %v: virsh's own words are wanted", err)
+	if _, err := startGuardian(helper(), suspendScript(0), f); err == nil || !strings.Contains(err.Error(), "no") {
+		t.Errorf("error %v: libvirt's own words are wanted", err)
 	}
 	if got := f.calls(); !slices.Equal(got, []string{"suspend", "resume"}) {
-		t.Errorf("virsh was asked for %q: what may have been done is undone", got)
+		t.Errorf("libvirt was asked for %q: what may have been done is undone", got)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestWardCannotEnter(t *testing.T) {
 func TestTimeIsUp(t *testing.T) {
 	f := newFake(t)
 	t.Setenv(helperEnv, "1")
-	w, err := startWard(helper(), suspendScript(50*time.Millisecond))
+	w, err := startGuardian(helper(), suspendScript(50*time.Millisecond), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestHelperParent(t *testing.T) {
 	if os.Getenv(helperEnv) == "" {
 		return
 	}
-	s := Suspend{Helper: helper(), Log: slog.New(slog.DiscardHandler)}
+	s := Suspend{Libvirt: &fake{t, os.Getenv(fakeEnv)}, Helper: helper(), Log: slog.New(slog.DiscardHandler)}
 	_ = s.suspended(t.Context(), []string{"vm"}, func() error { select {} })
 }
 
@@ -106,7 +106,7 @@ func TestHelperParent(t *testing.T) {
 func TestGuardianKilled(t *testing.T) {
 	f := newFake(t)
 	t.Setenv(helperEnv, "1")
-	w, err := startWard(helper(), suspendScript(0))
+	w, err := startGuardian(helper(), suspendScript(0), f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,21 +125,21 @@ func TestGuardianKilled(t *testing.T) {
 func TestPausedStaysPaused(t *testing.T) {
 	f := newFake(t)
 	t.Setenv(helperEnv, "1")
-	f.write("state", "paused\n")
-	s := Suspend{Helper: helper(), Log: slog.New(slog.DiscardHandler)}
+	f.write("state", "paused")
+	s := Suspend{Libvirt: f, Helper: helper(), Log: slog.New(slog.DiscardHandler)}
 	failure := errors.New("no")
 	if err := s.suspended(t.Context(), []string{"vm"}, func() error { return failure }); !errors.Is(err, failure) {
 		t.Errorf("error %v", err)
 	}
-	if got := f.calls(); !slices.Equal(got, []string{"domstate"}) {
-		t.Errorf("virsh was asked for %q", got)
+	if got := f.calls(); !slices.Equal(got, []string{"state"}) {
+		t.Errorf("libvirt was asked for %q", got)
 	}
 }
 
 func TestGuardTakesNoNonsense(t *testing.T) {
-	for _, in := range []string{"", "{", "null\n", `{"steps":[{"enter":["false"],"leave":["true"]}]}` + "\n"} {
+	for _, in := range []string{"", "{", "null\n", `{"steps":[{"kind":"dance"}]}` + "\n"} {
 		var out bytes.Buffer
-		if err := Guard(strings.NewReader(in), &out); err == nil && in != "null\n" {
+		if err := Guard(strings.NewReader(in), &out, newFake(t)); err == nil && in != "null\n" {
 			t.Errorf("%q: no error", in)
 		}
 	}

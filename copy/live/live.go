@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package live reads a running machine's disk as it was at one point in time.
 //
 // There are three ways. Torn takes the disk as it comes, under writes. Suspend stops the machine for the moment that a
@@ -11,7 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 
-	imgcopy "imgward/copy"
+	"imgward/copy/source"
 	"imgward/guard"
 )
 
@@ -19,14 +21,14 @@ import (
 type Torn struct{ Log *slog.Logger }
 
 // Snapshot implements imgcopy.Live.
-func (t Torn) Snapshot(_ context.Context, i imgcopy.LiveImage) (*imgcopy.Snapshot, error) {
+func (t Torn) Snapshot(_ context.Context, i source.LiveImage) (*source.Snapshot, error) {
 	t.Log.Warn("THIS COPY IS TORN: the image is being written to, and the copy will be of no single moment. "+
 		"A file system or database in it may be beyond repair", "image", i.Path)
-	return &imgcopy.Snapshot{File: i.File, Close: func() error { return nil }}, nil
+	return &source.Snapshot{File: i.File, Close: func() error { return nil }}, nil
 }
 
 // domains are the machines that write to the image, by UUID where it is known.
-func domains(i imgcopy.LiveImage) ([]string, error) {
+func domains(i source.LiveImage) ([]string, error) {
 	var names []string
 	seen := make(map[string]bool)
 	for _, u := range i.Uses {
@@ -40,7 +42,7 @@ func domains(i imgcopy.LiveImage) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, errors.New("it is written to by something that is not a domain of libvirt's; it cannot be stopped from here")
+		return nil, errors.New("a program that is no libvirt domain writes to it; imgcp cannot suspend that")
 	}
 	return names, nil
 }
@@ -53,6 +55,6 @@ func domain(u guard.Use) string {
 }
 
 // errNoReflink explains why Suspend cannot work.
-func errNoReflink(path string, err error) error {
-	return fmt.Errorf("%s is on a file system without reflinks (%w): --live=backup works there", path, err)
+func errNoReflink(path, why string) error {
+	return fmt.Errorf("%s cannot be cloned (%s): --live=backup works there", path, why)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package live
 
 import (
@@ -14,15 +16,15 @@ import (
 	"testing"
 	"time"
 
-	imgcopy "imgward/copy"
 	"imgward/copy/internal/testvol"
+	"imgward/copy/source"
 	"imgward/guard"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
 
 // disk is a running domain's, and where its copy is to go.
-func disk(t *testing.T, dir string) imgcopy.LiveImage {
+func disk(t *testing.T, dir string) source.LiveImage {
 	t.Helper()
 	path := filepath.Join(dir, "disk.img")
 	if err := os.WriteFile(path, bytes.Repeat([]byte("guest data "), 300_000), 0o600); err != nil {
@@ -33,7 +35,7 @@ func disk(t *testing.T, dir string) imgcopy.LiveImage {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	return imgcopy.LiveImage{
+	return source.LiveImage{
 		File: f, Path: path, Target: filepath.Join(dir, "copy.img"),
 		Uses: []guard.Use{{Domain: "vm", Target: "vda", Role: guard.RoleDisk, Writable: true}},
 	}
@@ -57,12 +59,12 @@ func TestSuspend(t *testing.T) {
 		t.Setenv(helperEnv, "1")
 		dir := testvol.Mount(t, kind, testvol.MinSize)
 		i := disk(t, dir)
-		s, err := Suspend{Helper: helper(), Log: quiet}.Snapshot(t.Context(), i)
+		s, err := Suspend{Libvirt: f, Helper: helper(), Log: quiet}.Snapshot(t.Context(), i)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := f.calls(); !slices.Equal(got, []string{"domstate", "suspend", "resume"}) {
-			t.Errorf("%s: virsh was asked for %q", kind, got)
+		if got := f.calls(); !slices.Equal(got, []string{"state", "suspend", "resume"}) {
+			t.Errorf("%s: libvirt was asked for %q", kind, got)
 		}
 		if !s.Unnamed {
 			t.Errorf("%s: the clone cannot become the copy by being named", kind)
@@ -81,14 +83,51 @@ func TestSuspendWithoutReflinks(t *testing.T) {
 	t.Setenv(helperEnv, "1")
 	dir := testvol.Mount(t, "ext4", 64<<20)
 	i := disk(t, dir)
-	_, err := Suspend{Helper: helper(), Log: quiet}.Snapshot(t.Context(), i)
+	_, err := Suspend{Libvirt: f, Helper: helper(), Log: quiet}.Snapshot(t.Context(), i)
 	if err == nil || !strings.Contains(err.Error(), "--live=backup") {
 		t.Errorf("error %v, want one that names the other way", err)
 	}
 	if got := f.calls(); len(got) > 0 {
-		t.Errorf("virsh was asked for %q", got)
+		t.Errorf("libvirt was asked for %q", got)
 	}
 	onlyDisk(t, dir)
+}
+
+// TestSuspendNoLongerThanItSays: a disk with so many extents that the clone would take too long is left to run, and one
+// whose pause is longer than expected is given up.
+func TestSuspendNoLongerThanItSays(t *testing.T) {
+	for _, kind := range []string{"xfs", "btrfs"} {
+		f := newFake(t)
+		t.Setenv(helperEnv, "1")
+		dir := testvol.Mount(t, kind, testvol.MinSize)
+		i := disk(t, dir)
+		w, err := os.OpenFile(i.Path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		for n := range int64(2000) {
+			if _, err := w.WriteAt([]byte{1}, (n*2+1024)*4096); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err = Suspend{Libvirt: f, Helper: helper(), Log: quiet, MaxPause: 100 * time.Millisecond}.Snapshot(t.Context(), i)
+		if !errors.Is(err, errTooLong) || !strings.Contains(err.Error(), "--live=backup") || !strings.Contains(err.Error(), "extents") {
+			t.Errorf("%s: error %v", kind, err)
+		}
+		if got := f.calls(); len(got) > 0 {
+			t.Errorf("%s: libvirt was asked for %q", kind, got)
+		}
+		onlyDisk(t, dir)
+		s, err := Suspend{Libvirt: f, Helper: helper(), Log: quiet, MaxPause: time.Minute}.Snapshot(t.Context(), i)
+		if err != nil {
+			t.Fatalf("%s: allowed: %v", kind, err)
+		}
+		sameFiles(t, i.Path, fmt.Sprintf("/proc/self/fd/%d", s.File.Fd()))
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func onlyDisk(t *testing.T, dir string) {
@@ -100,7 +139,7 @@ func onlyDisk(t *testing.T, dir string) {
 	}
 }
 
-func backupOf(t *testing.T, ctx context.Context, f *fake) (imgcopy.LiveImage, *imgcopy.Snapshot, error) {
+func backupOf(t *testing.T, ctx context.Context, f *fake) (source.LiveImage, *source.Snapshot, error) {
 	t.Helper()
 	t.Setenv(helperEnv, "1")
 	i := disk(t, t.TempDir())
@@ -109,7 +148,7 @@ func backupOf(t *testing.T, ctx context.Context, f *fake) (imgcopy.LiveImage, *i
 		t.Fatal(err)
 	}
 	f.write("disk", string(b))
-	s, err := Backup{Helper: helper(), Log: quiet}.Snapshot(ctx, i)
+	s, err := Backup{Libvirt: f, Helper: helper(), Log: quiet}.Snapshot(ctx, i)
 	return i, s, err
 }
 
@@ -119,9 +158,9 @@ func TestBackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sameFiles(t, i.Path, s.Adopt)
+	sameFiles(t, i.Path, s.Name)
 	want := `<domainbackup mode="push"><disks><disk name="vda" type="file" backup="yes"><driver type="raw"></driver>` +
-		`<target file="` + s.Adopt + `"></target></disk></disks></domainbackup>`
+		`<target file="` + s.Name + `"></target></disk></disks></domainbackup>`
 	if got := f.read("request.xml"); got != want {
 		t.Errorf("the request is\n%s\nwant\n%s", got, want)
 	}
@@ -137,10 +176,7 @@ func TestBackupKilled(t *testing.T) {
 	i := disk(t, t.TempDir())
 	f.write("disk", "data")
 	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperBackup$")
-	cmd.Env = append(os.Environ(), helperEnv+"="+i.Path, "TMPDIR="+f.path("tmp"))
-	if err := os.Mkdir(f.path("tmp"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	cmd.Env = append(os.Environ(), helperEnv+"="+i.Path)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -154,8 +190,7 @@ func TestBackupKilled(t *testing.T) {
 	_ = cmd.Wait()
 	f.eventually("tidy", func() bool {
 		hidden, _ := filepath.Glob(filepath.Dir(i.Path) + "/.copy.img*")
-		requests, _ := filepath.Glob(f.path("tmp") + "/*")
-		return len(hidden)+len(requests) == 0
+		return len(hidden) == 0
 	})
 }
 
@@ -165,20 +200,15 @@ func TestHelperBackup(t *testing.T) {
 	if path == "" || path == "1" {
 		return
 	}
-	i := imgcopy.LiveImage{
+	f := &fake{t, os.Getenv(fakeEnv)}
+	i := source.LiveImage{
 		Path: path, Target: filepath.Join(filepath.Dir(path), "copy.img"),
 		Uses: []guard.Use{{Domain: "vm", Target: "vda", Role: guard.RoleDisk, Writable: true}},
 	}
-	if _, err := (Backup{Helper: helper(), Log: quiet}).Snapshot(t.Context(), i); err != nil {
+	if _, err := (Backup{Libvirt: f, Helper: helper(), Log: quiet}).Snapshot(t.Context(), i); err != nil {
 		t.Fatal(err)
 	}
-	virsh, err := exec.LookPath("virsh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(filepath.Dir(virsh), "written"), []byte("yes"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	f.write("written", "yes")
 	time.Sleep(time.Minute) // to be killed in; select {} would be a deadlock, and end us
 }
 
@@ -188,15 +218,15 @@ func TestBackupFreezesTheGuest(t *testing.T) {
 	f.write("agent", "")
 	i := disk(t, t.TempDir())
 	f.write("disk", "data")
-	s, err := Backup{Helper: helper(), Log: quiet}.Snapshot(t.Context(), i)
+	s, err := Backup{Libvirt: f, Helper: helper(), Log: quiet}.Snapshot(t.Context(), i)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	calls := f.calls()
-	freeze, begin, thaw := slices.Index(calls, "domfsfreeze"), slices.Index(calls, "backup-begin"), slices.Index(calls, "domfsthaw")
+	freeze, begin, thaw := slices.Index(calls, "freeze"), slices.Index(calls, "backup"), slices.Index(calls, "thaw")
 	if freeze < 0 || freeze > begin || begin > thaw {
-		t.Errorf("virsh was asked for %q: freeze, begin, thaw is the order", calls)
+		t.Errorf("libvirt was asked for %q: freeze, begin, thaw is the order", calls)
 	}
 }
 
@@ -235,16 +265,16 @@ func TestBackupInterrupted(t *testing.T) {
 }
 
 func TestWhoCannotBeStopped(t *testing.T) {
-	newFake(t)
+	f := newFake(t)
 	i := disk(t, t.TempDir())
 	i.Uses = []guard.Use{{Role: guard.RoleDisk, Evidence: guard.EvidenceProcess, PID: 4711}}
-	for _, way := range []imgcopy.Live{Suspend{Helper: helper(), Log: quiet}, Backup{Helper: helper(), Log: quiet}} {
+	for _, way := range []source.Live{Suspend{Libvirt: f, Helper: helper(), Log: quiet}, Backup{Libvirt: f, Helper: helper(), Log: quiet}} {
 		if _, err := way.Snapshot(t.Context(), i); err == nil {
 			t.Errorf("%T: no error for a QEMU without libvirt", way)
 		}
 	}
 	i.Uses = []guard.Use{{Domain: "a", Target: "vda", Role: guard.RoleDisk}, {Domain: "b", Target: "vdb", Role: guard.RoleDisk}}
-	if _, err := (Backup{Helper: helper(), Log: quiet}).Snapshot(t.Context(), i); err == nil || !strings.Contains(err.Error(), "share this disk") {
+	if _, err := (Backup{Libvirt: f, Helper: helper(), Log: quiet}).Snapshot(t.Context(), i); err == nil || !strings.Contains(err.Error(), "share this disk") {
 		t.Errorf("a shared disk: error %v", err)
 	}
 }

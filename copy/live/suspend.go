@@ -1,9 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package live
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,23 +13,35 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	imgcopy "imgward/copy"
 	"imgward/copy/internal/sys"
+	"imgward/copy/source"
 )
 
-// Suspend clones the disk while its machines stand still. To them it looks like a pause; what is in the copy is what a
+// Suspend clones the disk while its machines are suspended. To them it looks like a pause; what is in the copy is what a
 // power cut would have left: everything that the guest was told is on the disk.
 type Suspend struct {
-	Helper []string // the command line of a process that calls Guard
-	Log    *slog.Logger
+	Libvirt Libvirt
+	Helper  []string // the command line of a process that calls Guard
+	Log     *slog.Logger
+	// MaxPause is for how long the machines may be suspended: what is expected to take longer is not begun, and what does
+	// is given up. 0: DefaultMaxPause.
+	MaxPause time.Duration
 }
 
-// suspendLimit ends a suspension that goes wrong. Cloning takes milliseconds, a second on a disk with a million extents.
-const suspendLimit = 10 * time.Second
+// DefaultMaxPause is what a guest and its clients take for a hiccup. Cloning takes milliseconds, but for disks with tens of
+// thousands of extents.
+const DefaultMaxPause = 2 * time.Second
 
 // Snapshot implements imgcopy.Live.
-func (s Suspend) Snapshot(ctx context.Context, i imgcopy.LiveImage) (_ *imgcopy.Snapshot, err error) {
+func (s Suspend) Snapshot(ctx context.Context, i source.LiveImage) (_ *source.Snapshot, err error) {
+	if s.MaxPause == 0 {
+		s.MaxPause = DefaultMaxPause
+	}
 	names, err := domains(i)
+	if err != nil {
+		return nil, err
+	}
+	pause, known, err := s.pause(i)
 	if err != nil {
 		return nil, err
 	}
@@ -42,31 +54,33 @@ func (s Suspend) Snapshot(ctx context.Context, i imgcopy.LiveImage) (_ *imgcopy.
 			err = errors.Join(err, c.discard())
 		}
 	}()
-	if err := c.rehearse(ctx, i.File); err != nil {
-		return nil, errNoReflink(i.Path, err)
+	if pause, err = c.rehearse(ctx, i.File, pause, known, s.MaxPause); err != nil {
+		return nil, err
 	}
-	if err := s.suspended(ctx, names, func() error { return c.take(ctx, i.File, atOnce) }); err != nil {
+	s.Log.Info("suspending", "domains", names, "expected", pause.Round(time.Millisecond), "at most", s.MaxPause)
+	if err := s.suspended(ctx, names, func() error { return c.take(ctx, i.File) }); err != nil {
 		return nil, err
 	}
 	return c.snapshot(), nil
 }
 
-// suspended calls do while the domains stand still. Those that stood still before are left as they are.
+// suspended calls do while the domains are suspended. Those that are suspended already are left as they are.
 func (s Suspend) suspended(ctx context.Context, names []string, do func() error) error {
-	sc := script{Limit: suspendLimit}
+	sc := script{Limit: s.MaxPause}
 	for _, name := range names {
-		state, err := ask(ctx, "domstate", "--domain", name)
+		d, err := find(ctx, s.Libvirt, name)
+		if err != nil {
+			return err
+		}
+		state, err := s.Libvirt.State(ctx, d)
 		if err != nil {
 			return err
 		}
 		if state == "running" {
-			sc.Steps = append(sc.Steps, step{
-				Enter: virsh("suspend", "--domain", name),
-				Leave: virsh("resume", "--domain", name),
-			})
+			sc.Steps = append(sc.Steps, step{Kind: suspend, Domain: name})
 		}
 	}
-	w, err := startWard(s.Helper, sc)
+	w, err := startGuardian(s.Helper, sc, s.Libvirt)
 	if err != nil {
 		return err
 	}
@@ -77,7 +91,7 @@ func (s Suspend) suspended(ctx context.Context, names []string, do func() error)
 		return err
 	}
 	if late {
-		return fmt.Errorf("the clone took longer than %v; the domains run again, and there is no copy", suspendLimit)
+		return fmt.Errorf("the clone took longer than %v (--max-pause); the domains run again, and there is no copy", s.MaxPause)
 	}
 	s.Log.Info("cloned while suspended", "domains", names, "for", time.Since(begun).Round(time.Millisecond))
 	return nil
@@ -87,18 +101,18 @@ func (s Suspend) suspended(ctx context.Context, names []string, do func() error)
 type clone struct {
 	f       *os.File
 	path    string   // "" for a file without a name
-	adopt   bool     // it may become the copy
-	janitor *janitor // removes path if this process is killed
+	own     bool     // made for the copy alone: it may become that
+	remover *remover // removes path if this process is killed
 }
 
-// newClone makes it where it can become the copy, if that is on the disk's own file system; else beside the disk.
-func (s Suspend) newClone(i imgcopy.LiveImage) (*clone, error) {
-	adopt, err := sameFileSystem(i)
+// newClone makes it where it can become the copy, if that is on the disk's own file system; else in the disk's directory.
+func (s Suspend) newClone(i source.LiveImage) (*clone, error) {
+	own, err := sameFileSystem(i)
 	if err != nil {
 		return nil, err
 	}
 	near := i.Path
-	if adopt {
+	if own {
 		near = i.Target
 	}
 	dir, err := os.Open(filepath.Dir(near))
@@ -108,21 +122,21 @@ func (s Suspend) newClone(i imgcopy.LiveImage) (*clone, error) {
 	defer dir.Close()
 	if sys.LinksUnnamed(dir) {
 		f, err := sys.TempFile(dir, "the clone of "+i.Path, 0o600)
-		return &clone{f: f, adopt: adopt}, err
+		return &clone{f: f, own: own}, err
 	}
-	c := &clone{path: hidden(near), adopt: adopt}
-	if c.janitor, err = hire(s.Helper, c.path); err != nil {
+	c := &clone{path: hidden(near), own: own}
+	if c.remover, err = startRemover(s.Helper, c.path); err != nil {
 		return nil, err
 	}
 	if c.f, err = os.OpenFile(c.path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600); err != nil {
-		c.janitor.dismiss()
+		c.remover.stop()
 		return nil, err
 	}
 	return c, nil
 }
 
 // sameFileSystem reports whether the target is to be a file on the file system of the disk.
-func sameFileSystem(i imgcopy.LiveImage) (bool, error) {
+func sameFileSystem(i source.LiveImage) (bool, error) {
 	var src, dir unix.Stat_t
 	if err := unix.Fstat(int(i.File.Fd()), &src); err != nil {
 		return false, err
@@ -130,25 +144,22 @@ func sameFileSystem(i imgcopy.LiveImage) (bool, error) {
 	return i.Target != "" && unix.Stat(filepath.Dir(i.Target), &dir) == nil && src.Dev == dir.Dev, nil
 }
 
-// hidden is a name beside path.
+// hidden is a name in the directory of path.
 func hidden(path string) string {
-	var b [6]byte
-	rand.Read(b[:])
-	name := filepath.Base(path)
-	return filepath.Join(filepath.Dir(path), "."+name[:min(len(name), 200)]+".imgcp-"+hex.EncodeToString(b[:]))
+	return filepath.Join(filepath.Dir(path), sys.HiddenName(filepath.Base(path), ""))
 }
 
-func (c *clone) snapshot() *imgcopy.Snapshot {
-	s := &imgcopy.Snapshot{File: c.f, Unnamed: c.adopt && c.path == "", Close: c.discard}
-	if c.adopt {
-		s.Adopt = c.path
+func (c *clone) snapshot() *source.Snapshot {
+	s := &source.Snapshot{File: c.f, Unnamed: c.own && c.path == "", Close: c.discard}
+	if c.own {
+		s.Name = c.path
 	}
 	return s
 }
 
-// discard removes the name if it is still there: once adopted, it is gone or another one.
+// discard removes the name if it is still there: once it is the copy, that is gone or another one.
 func (c *clone) discard() error {
-	defer c.janitor.dismiss()
+	defer c.remover.stop()
 	defer c.f.Close()
 	if c.path == "" {
 		return nil

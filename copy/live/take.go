@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package live
 
 import (
@@ -6,48 +8,44 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"imgward/copy/internal/sys"
+	"imgward/copy/move"
 )
 
-// A view has no FICLONE: there copy_file_range clones, if its backing file system can, which it says. Another FUSE file
-// system may copy the bytes, and would keep machines suspended for minutes: it is tried while everything still runs,
-// and judged by its speed.
-const (
-	patience  = 50 * time.Millisecond // a machine may stand still for so long, cloned or copied
-	cloneRate = 8 << 30               // bytes per second; a clone reaches a hundred times that, a copy a third
-)
-
-var errCopies = errors.New("the file system copies instead of cloning")
-
-// rehearse takes a clone that will not be used. Dirty pages are written back before, for the time that takes says
-// nothing about the clone, and is the machine's if it comes while that stands still.
-func (c *clone) rehearse(ctx context.Context, src *os.File) error {
-	if err := src.Sync(); err != nil {
-		return err
+// rehearse makes sure that a clone can be had, on the first blocks: one of everything would keep the guest's writes waiting.
+// pause is how long a clone takes; where that is not known it is measured by one that will not be used.
+func (c *clone) rehearse(ctx context.Context, src *os.File, pause time.Duration, known bool, limit time.Duration) (time.Duration, error) {
+	st, err := src.Stat()
+	if err != nil {
+		return 0, err
 	}
-	if onFUSE(src) {
-		if yes, known := sys.Reflinks(src); known && !yes {
-			return errCopies
-		} else if known {
-			return nil
-		}
+	k := move.InKernel{Dst: c.f, Src: src, Size: st.Size()}
+	why := k.TryClone(0)
+	if why != "" && move.OnFUSE(src) {
+		why = k.TryCopyRange(0)
+	}
+	switch {
+	case why != "":
+		return 0, errNoReflink(src.Name(), why)
+	case known:
+		return pause, nil
 	}
 	begun := time.Now()
-	return c.take(ctx, src, func(done int64) error {
-		if d := time.Since(begun); d > patience && float64(done)/d.Seconds() < cloneRate {
-			return errCopies
-		}
-		return nil
-	})
+	short, cancel := context.WithTimeoutCause(ctx, limit, tooLong(src.Name(), "more than "+limit.String(), limit))
+	defer cancel()
+	if err := c.take(short, src); err != nil {
+		return 0, err
+	}
+	if short.Err() != nil {
+		return 0, context.Cause(short)
+	}
+	return time.Since(begun), nil
 }
 
-// take makes c the clone of src as it is now, size and all. passed is asked after each part of one that takes several
-// calls.
-func (c *clone) take(ctx context.Context, src *os.File, passed func(done int64) error) error {
+// take makes c the clone of src as it is now, size and all. A view has no FICLONE: there copy_file_range clones.
+func (c *clone) take(ctx context.Context, src *os.File) error {
 	err := sys.Clone(c.f, src)
-	if err == nil || !sys.Unsupported(err) || !onFUSE(src) {
+	if err == nil || !sys.Unsupported(err) || !move.OnFUSE(src) {
 		return err
 	}
 	st, statErr := src.Stat()
@@ -57,27 +55,15 @@ func (c *clone) take(ctx context.Context, src *os.File, passed func(done int64) 
 	if err := c.f.Truncate(st.Size()); err != nil {
 		return err
 	}
-	part := int64(64 << 20) // at first; what is slow is to show soon
-	for off := int64(0); off < st.Size(); part = st.Size() {
+	for off := int64(0); off < st.Size(); {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		done, copyErr := sys.CopyRange(c.f, src, off, min(part, st.Size()-off))
+		done, copyErr := sys.CopyRange(c.f, src, off, st.Size()-off)
 		if copyErr != nil || done == 0 {
 			return errors.Join(err, copyErr)
 		}
 		off += done
-		if err := passed(off); err != nil {
-			return err
-		}
 	}
 	return nil
-}
-
-// atOnce lets every part pass: the clone has been rehearsed, and the guardian has an eye on the time.
-func atOnce(int64) error { return nil }
-
-func onFUSE(f *os.File) bool {
-	var st unix.Statfs_t
-	return unix.Fstatfs(int(f.Fd()), &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC
 }

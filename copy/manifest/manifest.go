@@ -1,4 +1,6 @@
-// Package manifest reads and writes the hashes of an image as they are kept beside it: JSON lines, one object each.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package manifest reads and writes the hashes of an image as they are kept with it: JSON lines, one object each.
 //
 //	{"type":"manifest","version":1,"image":"vm1.img","size":4294967296,"algorithm":"blake3-256","leaf":1048576,"block":67108864}
 //	{"type":"blocks","first":0,"count":60,"sum":"…"}     count neighbouring blocks have the same digest
@@ -101,7 +103,9 @@ func (m Manifest) Write(w io.Writer) error {
 const maxImage = 1 << 48
 
 // Parse reads a manifest and checks that its blocks are all there and that its root is theirs.
-func Parse(r io.Reader) (Manifest, error) {
+//
+// sized is asked about the image's size before anything is made for its blocks; nil: any size will do.
+func Parse(r io.Reader, sized func(int64) error) (Manifest, error) {
 	s := bufio.NewScanner(r)
 	var m Manifest
 	for s.Scan() {
@@ -112,7 +116,11 @@ func Parse(r io.Reader) (Manifest, error) {
 		if m.Algorithm == "" && l.Type != "manifest" {
 			return Manifest{}, errors.New("not a manifest of imgcp: it does not begin as one")
 		}
-		if err := m.add(l); err != nil {
+		err := m.add(l)
+		if err == nil && sized != nil && l.Type == "manifest" {
+			err = sized(m.Size)
+		}
+		if err != nil {
 			return Manifest{}, err
 		}
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package manifest
 
 import (
@@ -26,7 +28,7 @@ func sample(t testing.TB) (Manifest, []byte) {
 
 func TestRoundTrip(t *testing.T) {
 	m, b := sample(t)
-	got, err := Parse(bytes.NewReader(b))
+	got, err := Parse(bytes.NewReader(b), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +60,7 @@ func TestDamageIsNoticed(t *testing.T) {
 		if text == string(b) {
 			t.Fatalf("%s: the test changed nothing", name)
 		}
-		if _, err := Parse(strings.NewReader(text)); err == nil {
+		if _, err := Parse(strings.NewReader(text), nil); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -68,7 +70,7 @@ func TestUnknownLinesAreSkipped(t *testing.T) {
 	m, b := sample(t)
 	lines := strings.SplitAfter(string(b), "\n")
 	text := lines[0] + `{"type":"note","text":"later versions"}` + "\n" + strings.Join(lines[1:], "")
-	got, err := Parse(strings.NewReader(text))
+	got, err := Parse(strings.NewReader(text), nil)
 	if err != nil || got.Root != m.Root {
 		t.Errorf("got root %s, error %v", got.Root, err)
 	}
@@ -79,7 +81,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(b)
 	f.Add([]byte(`{"type":"manifest","version":1,"size":9,"algorithm":"xxh3-128","leaf":1048576,"block":67108864}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := Parse(bytes.NewReader(b))
+		m, err := Parse(bytes.NewReader(b), nil)
 		if err != nil {
 			return
 		}
@@ -87,7 +89,7 @@ func FuzzParse(f *testing.F) {
 		if err := m.Write(&again); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := Parse(&again); err != nil || n.Root != m.Root || n.Size != m.Size {
+		if n, err := Parse(&again, nil); err != nil || n.Root != m.Root || n.Size != m.Size {
 			t.Fatalf("what was parsed cannot be written and parsed again: %v", err)
 		}
 	})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package rescue keeps the account of what could not be read, in GNU ddrescue's mapfile format, so that ddrescue,
 // ddrescuelog and ddrescueview can go on where a copy had to stop.
 package rescue

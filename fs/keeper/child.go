@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package keeper
 
 import (
@@ -24,9 +26,6 @@ type child struct {
 	program *os.File    // which that was, if it could be had: its path may lead to another tomorrow, that does not serve
 }
 
-// memoryEnv has a worker give memory back although it is locked (see viewfs: lockMemory).
-const memoryEnv = "GODEBUG=harddecommit=1"
-
 // spawn starts a process that waits for its orders at the other end of a socket pair.
 func (k *Keeper) spawn(program string) (*child, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -48,7 +47,7 @@ func (k *Keeper) exec(program string, orders *os.File) (*child, error) {
 	c := &child{pidfd: -1, end: -1, after: program}
 	cmd := exec.Command(program, k.Args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(withoutOrders(os.Environ()), "NOTIFY_SOCKET="+k.Socket, memoryEnv, ordersEnv+"="+strconv.Itoa(firstFd))
+	cmd.Env = append(withoutOrders(os.Environ()), "NOTIFY_SOCKET="+k.Socket, ordersEnv+"="+strconv.Itoa(firstFd))
 	cmd.ExtraFiles = []*os.File{orders}
 	// A worker is a session of its own: a signal from a terminal is for whoever asked for the view, not for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &c.pidfd}

@@ -1,7 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package keeper holds descriptors for a worker that may die at any moment, and starts its successor.
 //
 // The worker speaks sd_notify(3) with FDSTORE to whoever keeps: systemd, where it runs, or Keeper, our own small parent
-// process. It sees no difference: Inherit gives it its predecessor's descriptors, and Client sends what is to be kept to
+// process. It sees no difference: Receive gives it its predecessor's descriptors, and Client sends what is to be kept to
 // $NOTIFY_SOCKET.
 package keeper
 
@@ -82,8 +84,8 @@ func Connect(systemd bool) (*Client, error) {
 	return c, nil
 }
 
-// Inherited tells which names the keeper has already.
-func (c *Client) Inherited(kept map[string]int) {
+// NoteKept tells which names the keeper has already.
+func (c *Client) NoteKept(kept map[string]int) {
 	if c.names == nil {
 		return
 	}

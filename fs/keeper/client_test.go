@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package keeper
 
 import (
@@ -5,13 +7,17 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"imgward/test/need"
 )
 
 // stopped is a keeper's socket that nobody reads.
 func stopped(t *testing.T) (conn int, c *Client) {
 	t.Helper()
+	need.Have(t, need.Root) // a keeper listens to nobody else
 	k := &Keeper{Socket: filepath.Join(t.TempDir(), "notify")}
 	if err := k.listen(); err != nil {
 		t.Fatal(err)
@@ -43,7 +49,10 @@ func TestStoppedKeeper(t *testing.T) {
 	}
 	var buf buffers
 	kept := map[string]bool{}
-	for c.Behind() || len(kept) != 10 {
+	for end := time.Now().Add(time.Minute); c.Behind() || len(kept) != 10; {
+		if time.Now().After(end) {
+			t.Fatalf("a minute after the keeper reads again, it is behind: %v; it has %d", c.Behind(), len(kept))
+		}
 		msg, fds, err := receive(conn, &buf)
 		if err != nil {
 			continue
@@ -92,7 +101,7 @@ func TestFullStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Inherited(map[string]int{"state": 3})
+	c.NoteKept(map[string]int{"state": 3})
 	for i, want := range []error{nil, nil, ErrFull} {
 		if err := c.Keep("h"+strconv.Itoa(i), 0); err != want {
 			t.Errorf("descriptor %d: %v, want %v", i, err, want)

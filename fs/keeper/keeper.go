@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package keeper
 
 import (
@@ -26,15 +28,21 @@ type Keeper struct {
 	Socket string
 	// Ready is called at the worker's first READY=1, or when an adopted worker can send its descriptors.
 	Ready func()
+	// Kept is told of each descriptor that the worker sends, which stays the keeper's; nil: nobody is.
+	Kept func(name string, f *os.File)
 	// Adopt is the pid of a worker that serves already and has lost its keeper; 0: start one.
 	Adopt int
-	// Estate is what this process held as another program, before it executed this one (see Inherited); nil: nothing.
-	Estate *Estate
+	// Resume is what this process held as another program, before it executed this one (see ReadSnapshot); nil: nothing.
+	Resume *Snapshot
 	// Self returns the arguments with which this program goes on as the keeper, given the descriptor to be passed to
-	// Inherited; nil: the keeper never becomes another program.
-	Self func(will int) []string
+	// ReadSnapshot; nil: the keeper never becomes another program.
+	Self func(snapshot int) []string
 	// NoStandby saves the memory of the standby; a take-over then includes the start of a program.
 	NoStandby bool
+	// Pulse reads from the state memory a number that the worker that serves has grow, twice a second or more; nil: nobody looks.
+	Pulse func(state *os.File) uint64
+	// Patience is how long a successor may take to begin (0: 30 s), Grace how long the worker may show no pulse (0: 8 s).
+	Patience, Grace time.Duration
 
 	asked atomic.Pointer[request] // the last signal that was passed on
 
@@ -48,6 +56,7 @@ type Keeper struct {
 	standby   *child       // nil until there is one
 	standbyAt time.Time    // when to start one, if there is none
 	candidate *candidate
+	pulse     pulse // of the worker
 
 	ready    bool     // a worker has served
 	served   bool     // the present worker has served
@@ -72,14 +81,14 @@ var ErrNeverReady = errors.New("the worker ended before it served")
 func (k *Keeper) Run() error {
 	k.files = map[string]*os.File{}
 	defer k.passOn()()
-	if k.Estate != nil {
-		k.enter(k.Estate)
+	if k.Resume != nil {
+		k.resume(k.Resume)
 	} else if err := k.listen(); err != nil {
 		return err
 	}
 	defer unix.Close(k.conn)
-	defer os.Remove(k.Socket)
-	if k.Estate == nil {
+	defer func() { _ = os.Remove(k.Socket) }() // the next one replaces it
+	if k.Resume == nil {
 		if err := k.begin(); err != nil {
 			return errors.Join(ErrNeverReady, err)
 		}
@@ -133,6 +142,7 @@ func (k *Keeper) Run() error {
 // take makes a process the worker.
 func (k *Keeper) take(c *child) {
 	k.worker = c
+	k.newPulse()
 	if !k.ready {
 		k.pid.Store(int64(c.pid)) // a view that has not begun is ended by a signal
 	}
@@ -265,10 +275,12 @@ func (k *Keeper) remember() {
 	k.good, k.worker.program = k.worker.program, nil
 }
 
-// program is what to run: by path, so that it may be a newer one, or the very file that served before.
+// program is what to run: by path, so that it may be a newer one, or the very file that served before. That is named as this
+// process's, not the caller's: between fork(2) and execve(2) Go puts other files above those that a child is given, and
+// may do so in the place of this one.
 func (k *Keeper) program() string {
 	if k.fallback && k.good != nil {
-		return fmt.Sprintf("/proc/self/fd/%d", k.good.Fd())
+		return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), k.good.Fd())
 	}
 	return k.Binary
 }

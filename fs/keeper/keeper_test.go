@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package keeper
 
 import (
@@ -10,10 +12,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"imgward/test/need"
 )
 
 // The test binary is the worker, too: role says what it does.
@@ -40,7 +45,7 @@ func TestMain(m *testing.M) {
 // play is a worker: the first one gives the keeper as many files as its role says, each holding its own name; each says
 // READY with its pid and what it inherited, and dies when it is killed.
 func play(role string) error {
-	legacy, err := Inherit(func(state *os.File) error {
+	kept, err := Receive(func(state *os.File) error {
 		if role == "refuses" {
 			return errors.New("another layout")
 		}
@@ -52,19 +57,27 @@ func play(role string) error {
 	if err != nil {
 		return err
 	}
-	if role == "fails" {
+	switch role {
+	case "fails":
 		return errors.New("no reason")
+	case "hangs":
+		time.Sleep(time.Hour)
+	case "busy":
+		go func() {
+			for n := new(atomic.Int64); ; n.Add(1) {
+			}
+		}()
 	}
 	c, err := Connect(false)
 	if err != nil {
 		return err
 	}
-	if len(legacy.Kept) == 0 {
+	if len(kept.Files) == 0 {
 		if err := fill(c, role); err != nil {
 			return err
 		}
 	}
-	for name, fd := range legacy.Kept {
+	for name, fd := range kept.Files {
 		buf := make([]byte, 64)
 		n, err := unix.Pread(fd, buf, 0)
 		if err != nil || string(buf[:n]) != name {
@@ -73,7 +86,11 @@ func play(role string) error {
 	}
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, unix.SIGTERM)
-	if err := c.Notify("READY=1"); err != nil {
+	ready := []string{"READY=1", Pulsing}
+	if role == "no pulse" {
+		ready = ready[:1]
+	}
+	if err := c.Notify(ready...); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(os.Getenv("KEEPER_TEST_LOG"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -87,7 +104,7 @@ func play(role string) error {
 			_ = c.Renew()
 		}
 	}()
-	fmt.Fprintf(f, "%d %d\n", os.Getpid(), len(legacy.Kept))
+	fmt.Fprintf(f, "%d %d\n", os.Getpid(), len(kept.Files))
 	<-end
 	return c.Notify("STOPPING=1")
 }
@@ -121,15 +138,13 @@ func fill(c *Client, role string) error {
 // descriptors.
 func run(t *testing.T, role string, configure func(*Keeper)) (socket string, next func() (pid, count int)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("a keeper listens to root only")
-	}
+	need.Have(t, need.Root) // a keeper listens to nobody else
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
 	t.Setenv(roleEnv, role)
 	t.Setenv("KEEPER_TEST_LOG", log)
 	k := &Keeper{
-		Log: slog.New(slog.DiscardHandler), Binary: os.Args[0], Socket: filepath.Join(dir, "notify"), Ready: func() {},
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Binary: os.Args[0], Socket: filepath.Join(dir, "notify"), Ready: func() {},
 	}
 	if configure != nil {
 		configure(k)
@@ -268,6 +283,34 @@ func TestFallback(t *testing.T) {
 	unix.Kill(pid, unix.SIGKILL)
 	if _, inherited := next(); inherited != 1 {
 		t.Errorf("%d descriptors, want 1", inherited)
+	}
+}
+
+// TestFallbackProgram: the program that served is executed, whatever descriptors it and its orders have.
+func TestFallbackProgram(t *testing.T) {
+	at := func(f *os.File, err error, number int) *os.File {
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := unix.Dup3(int(f.Fd()), number, unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		moved := os.NewFile(uintptr(number), f.Name())
+		t.Cleanup(func() { moved.Close() })
+		return moved
+	}
+	program, err := os.Open("/bin/true")
+	good := at(program, err, 501)
+	null, err := os.Open(os.DevNull)
+	orders := at(null, err, 500)
+	k := &Keeper{good: good, fallback: true}
+	c, err := k.exec(k.program(), orders)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.wait(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package keeper
 
 import (
@@ -75,6 +77,7 @@ const (
 	leavingVar = "X_IMGWARD_LEAVING" // the worker ends so that a successor can start
 	renewVar   = "X_IMGWARD_RENEW"   // the keeper is to become the program that the worker runs
 	binaryVar  = "X_IMGWARD_BINARY"  // which is to be this program
+	pulseVar   = "X_IMGWARD_PULSE"   // the worker's program has a heartbeat
 	tryVar     = "X_IMGWARD_TRY"     // whether this program could; the answer goes to the pipe that comes with it
 )
 
@@ -97,6 +100,9 @@ func (k *Keeper) handle(msg string, fds []int) {
 		fds = nil
 	}
 	closeAll(fds)
+	if vars[pulseVar] == "1" {
+		k.pulse.has = true
+	}
 	if vars["READY"] == "1" {
 		k.serves()
 		if !k.ready {
@@ -124,6 +130,9 @@ func (k *Keeper) keep(name string, fd int) {
 	k.drop(name)
 	k.files[name] = os.NewFile(uintptr(fd), name)
 	k.names = append(k.names, name)
+	if k.Kept != nil {
+		k.Kept(name, k.files[name])
+	}
 }
 
 func (k *Keeper) drop(name string) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package keeper
 
 import (
@@ -50,7 +52,7 @@ func answerOf(conn int) (string, error) {
 }
 
 // await waits for orders. io.EOF: the keeper has no use for this process.
-func await(conn int, try func(state *os.File) error) (*Legacy, error) {
+func await(conn int, try func(state *os.File) error) (*Kept, error) {
 	for {
 		msg, fds, err := receiveOrder(conn)
 		if err != nil {
@@ -81,8 +83,8 @@ func await(conn int, try func(state *os.File) error) (*Legacy, error) {
 	}
 }
 
-func receiveAll(conn, count int, died int64) (*Legacy, error) {
-	l := &Legacy{Kept: make(map[string]int, count)}
+func receiveAll(conn, count int, died int64) (*Kept, error) {
+	l := &Kept{Files: make(map[string]int, count)}
 	conn, err := raise(conn, count)
 	if err != nil {
 		return nil, err
@@ -90,17 +92,17 @@ func receiveAll(conn, count int, died int64) (*Legacy, error) {
 	if died != 0 {
 		l.Died = time.Unix(0, died)
 	}
-	for len(l.Kept) < count {
+	for len(l.Files) < count {
 		msg, fds, err := receiveOrder(conn)
 		if err != nil {
-			return nil, fmt.Errorf("%d of %d descriptors came: %w", len(l.Kept), count, err)
+			return nil, fmt.Errorf("%d of %d descriptors came: %w", len(l.Files), count, err)
 		}
 		names := strings.Split(msg, ":")
 		if len(names) != len(fds) {
 			return nil, fmt.Errorf("%d descriptors came with %d names", len(fds), len(names))
 		}
 		for i, name := range names {
-			l.Kept[name] = fds[i]
+			l.Files[name] = fds[i]
 		}
 	}
 	return l, nil
@@ -157,7 +159,7 @@ func ordersFd() (int, error) {
 	if value == "" {
 		return -1, nil
 	}
-	os.Unsetenv(ordersEnv)
+	_ = os.Unsetenv(ordersEnv) // fails for no name
 	fd, err := strconv.Atoi(value)
 	if err != nil {
 		return -1, fmt.Errorf("%s=%q is no descriptor", ordersEnv, value)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package keeper
 
 import (
@@ -41,13 +43,19 @@ func (k *Keeper) successor(died time.Time) (*child, error) {
 
 // timeout is how long the keeper may wait for messages, in milliseconds; -1: until there are some.
 func (k *Keeper) timeout() int {
-	var at time.Time
-	switch {
-	case k.candidate != nil:
-		at = k.candidate.until
-	case k.wantsStandby():
-		at = k.standbyAt
-	default:
+	at := k.due()
+	sooner := func(t time.Time) {
+		if at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	if k.candidate != nil {
+		sooner(k.candidate.until)
+	}
+	if k.wantsStandby() {
+		sooner(k.standbyAt)
+	}
+	if at.IsZero() && (k.Pulse == nil || !k.served) {
 		return -1
 	}
 	return max(0, int(time.Until(at)/time.Millisecond)+1)
@@ -60,6 +68,7 @@ func (k *Keeper) wantsStandby() bool {
 // tend does what is due.
 func (k *Keeper) tend() {
 	now := time.Now()
+	k.feelPulse(now)
 	if c := k.candidate; c != nil && now.After(c.until) {
 		k.answer("it does not answer")
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package state
 
 import (
@@ -152,7 +154,11 @@ func addNode(rng *rand.Rand, w *world, t *Nodes) {
 		n.Handle = FileHandle{Type: rng.Int32(), Bytes: randomBytes(rng, 1+rng.IntN(MaxHandle))}
 	}
 	slot := next(&t.slots)
-	n.ID = uint64(slot+1) | nextUse(t.r.load(nodeAt(slot)+nID), slot)<<32
+	first := t.r.load(hFirstUse)
+	if slot == 0 {
+		first = 0
+	}
+	n.ID = uint64(slot+1) | nextUse(t.r.load(nodeAt(slot)+nID), first)<<32
 	w.Nodes[slot] = n
 	t.Add(&n)
 }
@@ -160,7 +166,7 @@ func addNode(rng *rand.Rand, w *world, t *Nodes) {
 func addHandle(rng *rand.Rand, w *world, t *Handles) {
 	h := Handle{Node: rng.Uint64(), Flags: rng.Uint32(), Mode: ModePassthrough, Unique: rng.Uint64(), PID: rng.Uint32(), Start: rng.Uint64(), Class: uint8(rng.Uint32())}
 	slot := next(&t.slots)
-	h.FH = uint64(slot+1) | nextUse(t.r.load(handleAt(slot)+haFH), slot)<<32
+	h.FH = uint64(slot+1) | nextUse(t.r.load(handleAt(slot)+haFH), 0)<<32
 	w.Handles[slot] = h
 	t.Add(&h)
 }

@@ -1,4 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package state
+
+import "time"
 
 // Handle is one record of the handle table: a file or directory that the kernel has open.
 type Handle struct {
@@ -6,7 +10,7 @@ type Handle struct {
 	Node  uint64
 	Flags uint32 // open(2) flags, without O_CREAT, O_EXCL and O_TRUNC
 	Mode  HandleMode
-	// Unique is the request that opened it. If that request is sent again, its answer never arrived, and this
+	// Unique is the request that opened it. If that request is handled again, its answer never arrived, and this
 	// handle is the answer.
 	Unique uint64
 	PID    uint32 // opener, as a thread group id
@@ -14,6 +18,8 @@ type Handle struct {
 	Start  uint64 // the opener's start time, in clock ticks since boot
 	Class  uint8  // the opener's, as the guard saw it then; the numbers are the caller's
 	Kept   bool   // its descriptor is with the keeper: it carries locks, or its file has no name
+	// Closed is when one of its descriptors was closed last, while there were locks; zero: never.
+	Closed time.Time
 }
 
 // HandleMode is how a handle's reads and writes travel.
@@ -24,7 +30,8 @@ const (
 	ModeDir         HandleMode = 1 << iota // a directory
 	ModePassthrough                        // by the kernel, straight to the backing file
 	ModeChecked                            // by the daemon, each write judged
-	ModeLocks                              // Kept, because locks are held through it
+	ModeUnaligned                          // by the daemon: O_DIRECT, and perhaps not aligned
+	ModeWhileInUse                         // ModeChecked, and the image was in use when it was opened
 )
 
 const modeMask = 1<<24 - 1
@@ -38,7 +45,7 @@ const (
 	haUnique = 4 * word
 	haOpener = 5 * word // pid 32 | opened 32
 	haStart  = 6 * word
-	haKept   = 7 * word // sealed
+	haKept   = 7 * word // sealed: closed, in ms since 1970, 47 | kept 1
 )
 
 // Handles is the handle table.
@@ -69,7 +76,7 @@ func (t *Handles) Add(h *Handle) (slot uint32, ok bool) {
 		return 0, false
 	}
 	off := handleAt(slot)
-	h.FH = uint64(slot+1) | nextUse(t.r.load(off+haFH), slot)<<32
+	h.FH = uint64(slot+1) | nextUse(t.r.load(off+haFH), 0)<<32
 	t.r.store(off+haCommit, 0)
 	t.r.store(off+haFH, h.FH)
 	t.r.store(off+haNode, h.Node)
@@ -96,8 +103,8 @@ func (t *Handles) read(slot uint32) (*Handle, bool) {
 		return nil, false
 	}
 	flags, opener := t.r.load(off+haFlags), t.r.load(off+haOpener)
-	kept, _ := unseal(off+haKept, t.r.load(off+haKept))
-	return &Handle{
+	kept := t.kept(slot)
+	h := &Handle{
 		FH:     t.r.load(off + haFH),
 		Node:   t.r.load(off + haNode),
 		Flags:  uint32(flags >> 32),
@@ -107,16 +114,41 @@ func (t *Handles) read(slot uint32) (*Handle, bool) {
 		PID:    uint32(opener >> 32),
 		Opened: uint32(opener),
 		Start:  t.r.load(off + haStart),
-		Kept:   kept != 0,
-	}, true
+		Kept:   kept&keptBit != 0,
+	}
+	if ms := kept >> closedShift; ms != 0 {
+		h.Closed = time.UnixMilli(int64(ms))
+	}
+	return h, true
+}
+
+const (
+	keptBit     = 1
+	closedShift = 1
+)
+
+func (t *Handles) kept(slot uint32) uint64 {
+	off := handleAt(slot) + haKept
+	v, _ := unseal(off, t.r.load(off))
+	return v
+}
+
+func (t *Handles) setKept(slot uint32, v uint64) {
+	off := handleAt(slot) + haKept
+	t.r.store(off, seal(off, v))
 }
 
 // SetKept records that the keeper has the handle's descriptor. It is set before the descriptor is sent, so that a
-// successor looks for it.
-func (t *Handles) SetKept(slot uint32) {
-	off := handleAt(slot) + haKept
-	t.r.store(off, seal(off, 1))
+// successor looks for it. The caller has no other SetKept or SetClosed of this handle under way.
+func (t *Handles) SetKept(slot uint32) { t.setKept(slot, t.kept(slot)|keptBit) }
+
+// SetClosed records Closed, like SetKept.
+func (t *Handles) SetClosed(slot uint32, at time.Time) {
+	t.setKept(slot, uint64(at.UnixMilli())<<closedShift|t.kept(slot)&keptBit)
 }
+
+// Full says whether one more handle cannot be added.
+func (t *Handles) Full() bool { return t.slots.used() >= t.slots.max }
 
 // Remove forgets a handle.
 func (t *Handles) Remove(slot uint32) {

@@ -1,7 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package state
 
 import (
+	"encoding/binary"
 	"hash/crc32"
+	"os"
 	"time"
 )
 
@@ -28,18 +32,42 @@ func (r *Region) Init() []byte {
 	return req
 }
 
+// Beat shows that the worker lives.
+func (r *Region) Beat() { r.add(hBeats, 1) }
+
+// Beats reads, from the state memory of a worker in another process, a number that grows while it lives.
+func Beats(memory *os.File) uint64 {
+	var word [word]byte
+	if _, err := memory.ReadAt(word[:], hBeats); err != nil {
+		return 0
+	}
+	return binary.NativeEndian.Uint64(word[:])
+}
+
 // Generation counts the workers that have served this view; the first is 1.
 func (r *Region) Generation() uint64 { return r.load(hGeneration) }
 
-// BeginServing says that a new worker serves now, and how long nobody did, if it is known when the last one died.
+// NoteLeaving remembers when a worker made room for its successor, for service managers do not tell.
+func (r *Region) NoteLeaving(now time.Time) { r.store(hLeft, uint64(now.UnixNano())) }
+
+// Left is when the worker before made room; zero: it did not, it died.
+func (r *Region) Left() time.Time {
+	if ns := r.load(hLeft); ns != 0 {
+		return time.Unix(0, int64(ns))
+	}
+	return time.Time{}
+}
+
+// BeginServing says that a new worker serves now, and how long nobody did; 0 if it is not known when the last one died.
 func (r *Region) BeginServing(now, died time.Time) (pause time.Duration) {
 	if r.load(hStarted) == 0 {
 		r.store(hStarted, uint64(now.UnixNano()))
 	}
 	if !died.IsZero() {
 		pause = now.Sub(died)
-		r.store(hLastPause, uint64(pause))
 	}
+	r.store(hLastPause, uint64(pause))
+	r.store(hLeft, 0)
 	r.store(hServing, uint64(now.UnixNano()))
 	r.add(hGeneration, 1)
 	return pause
@@ -51,7 +79,8 @@ func (r *Region) SetDevice(dev uint64) { r.store(hDevice, dev) }
 // Device is the view's st_dev.
 func (r *Region) Device() uint64 { return r.load(hDevice) }
 
-// Times are when the view was mounted, when the present worker began to serve, and the last pause between two workers.
+// Times are when the view was mounted, when the present worker began to serve, and the last pause between two workers (0:
+// not known).
 func (r *Region) Times() (mounted, serving time.Time, lastPause time.Duration) {
 	return time.Unix(0, int64(r.load(hStarted))), time.Unix(0, int64(r.load(hServing))), time.Duration(r.load(hLastPause))
 }

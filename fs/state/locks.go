@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package state
 
 // Lock is one record of the lock table: an owner of locks on a file, and a handle that it has locked through. The locks

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package state
 
 import "encoding/binary"
@@ -11,7 +13,7 @@ type FileHandle struct {
 // Node is one record of the node table: an inode that the kernel knows, and how to find it again.
 type Node struct {
 	ID      uint64 // what the kernel calls it
-	Lookups uint64 // how often the kernel was told of it
+	Lookups uint64 // how often the kernel was told of it, 0: it has forgotten it
 	Dev     uint64
 	Ino     uint64
 	Mode    uint32 // file type bits
@@ -85,8 +87,13 @@ func (t *Nodes) Add(n *Node) (slot uint32, ok bool) {
 		return 0, false
 	}
 	off := nodeAt(slot)
-	// A slot's ids carry a count of its uses, so that an id is never used again for another file.
-	n.ID = uint64(slot+1) | nextUse(t.r.load(off+nID), slot)<<32
+	// A slot's ids carry a count of its uses, so that an id is never used again for another file. It begins anywhere: file
+	// handles of an earlier mount lead nowhere.
+	first := t.r.load(hFirstUse)
+	if slot == 0 {
+		first = 0 // the root
+	}
+	n.ID = uint64(slot+1) | nextUse(t.r.load(off+nID), first)<<32
 	t.r.store(off+nCommit, 0)
 	t.r.store(off+nID, n.ID)
 	t.r.store(off+nLookups, seal(off+nLookups, n.Lookups))
@@ -108,9 +115,9 @@ func (t *Nodes) Add(n *Node) (slot uint32, ok bool) {
 	return slot, true
 }
 
-func nextUse(id uint64, slot uint32) uint64 {
+func nextUse(id, first uint64) uint64 {
 	if id == 0 {
-		return 0
+		return first
 	}
 	return (id>>32 + 1) & 0xffffffff
 }
@@ -191,6 +198,15 @@ func (t *Nodes) SetName(slot uint32, parent uint64, name string) {
 		t.names.remove(uint32(old - 1))
 	}
 }
+
+// Used is how many nodes there are.
+func (t *Nodes) Used() uint32 { return t.slots.used() }
+
+// Full says whether one more node cannot be added.
+func (t *Nodes) Full() bool { return t.slots.used() >= t.slots.max }
+
+// MaxNodes is how many nodes there can be.
+const MaxNodes = maxNodes
 
 // Remove forgets a node.
 func (t *Nodes) Remove(slot uint32) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package state is what a worker leaves to its successor: the node table, the handle table, the INIT that the kernel
 // sent, and the intents of operations that must not be done twice.
 //
@@ -16,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"os"
 	"sync/atomic"
 	"unsafe"
@@ -72,6 +75,9 @@ const (
 	hRefusals   = 12 * word
 	hDevice     = 13 * word
 	hPanicked   = 15 * word
+	hBeats      = 16 * word
+	hLeft       = 17 * word
+	hFirstUse   = 18 * word
 	hInitLen    = 64 * word // crc<<32 | length; written after the bytes
 	hInit       = 65 * word
 )
@@ -116,6 +122,7 @@ func (r *Region) format() {
 	r.store(hMagic, magic)
 	r.store(hVersion, Version)
 	r.store(hSize, totalSize)
+	r.store(hFirstUse, uint64(rand.Uint32()))
 	r.store(hCheck, r.headerCheck())
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package state
 
 import (
@@ -187,4 +189,30 @@ func FuzzTables(f *testing.F) {
 		NewIntents(r)
 		r.Init()
 	})
+}
+
+func TestHandleClosed(t *testing.T) {
+	r := create(t)
+	handles := NewHandles(r, nil)
+	slot, _ := handles.Add(&Handle{Node: 1, Unique: 2})
+	at := time.UnixMilli(time.Now().UnixMilli())
+	read := func() *Handle {
+		h, ok := handles.read(slot)
+		if !ok {
+			t.Fatal("the handle is gone")
+		}
+		return h
+	}
+	if h := read(); h.Kept || !h.Closed.IsZero() {
+		t.Errorf("a new handle: kept %v, closed %v", h.Kept, h.Closed)
+	}
+	handles.SetClosed(slot, at)
+	handles.SetKept(slot)
+	if h := read(); !h.Kept || !h.Closed.Equal(at) {
+		t.Errorf("kept %v, closed %v, want %v", h.Kept, h.Closed, at)
+	}
+	handles.SetClosed(slot, at.Add(time.Hour))
+	if h := read(); !h.Kept || !h.Closed.Equal(at.Add(time.Hour)) {
+		t.Errorf("kept %v, closed %v an hour later than %v", h.Kept, h.Closed, at)
+	}
 }

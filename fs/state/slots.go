@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package state
 
 import "sync"
@@ -35,6 +37,13 @@ func (s *slots) put(slot uint32) {
 	s.mu.Lock()
 	s.free = append(s.free, slot)
 	s.mu.Unlock()
+}
+
+// used counts the slots that are not free.
+func (s *slots) used() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint32(s.r.load(s.highAt)) - uint32(len(s.free))
 }
 
 // scan calls live for every slot below the mark and keeps those that it answers false for as free.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package chain reads from image headers which other files an image consists of: its backing chain and external data
 // files. It opens nothing for writing and takes no lock, as `qemu-img info -U` does.
 //
@@ -14,22 +16,15 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-)
 
-// Role is what a file is to the image above it.
-type Role string
-
-// The roles.
-const (
-	Backing  Role = "backing"
-	DataFile Role = "data-file" // an external data file of qcow2's, an extent of VMDK's
+	"imgward/guard/role"
 )
 
 // Link is one file that an image needs.
 type Link struct {
 	Path   string // absolute, if the image's own path was
 	Format string // as declared above it, or as probed where nothing is declared
-	Role   Role
+	Role   role.Role
 	Depth  int // 1: named by the image itself
 }
 
@@ -50,16 +45,53 @@ var (
 //
 // What cannot be opened is listed, and what is behind it is not; the error then says so (fs.PathError). Backing names
 // that are no files of this host (nbd://, rbd:) are left out, without an error.
-func Read(ctx context.Context, open Open, path, format string) ([]Link, error) {
-	r := reader{ctx: ctx, open: open, above: make(map[inode]bool)}
-	err := r.read(path, format, 0)
-	return r.links, err
+func Read(ctx context.Context, open Open, path, format string) (links []Link, err error) {
+	err = Walk(ctx, open, path, format, func(l Link) { links = append(links, l) })
+	return links, err
+}
+
+// Walk is Read for a chain that may lead to a file system that does not answer: found is told each link before the link
+// itself is looked at.
+func Walk(ctx context.Context, open Open, path, format string, found func(Link)) error {
+	r := reader{ctx: ctx, open: open, found: found, above: make(map[inode]bool)}
+	return r.read(path, format, 0)
+}
+
+// Direct lists the files that the image in r names itself, as Read would with those of them in turn, and the names that are
+// no files of this host, or not read as the file alone would be. path is its name, absolute.
+func Direct(r io.ReaderAt, path, format string) (links []Link, elsewhere []string, err error) {
+	refs, err := references(r, format)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, written := range refs {
+		files, err := written.expand()
+		if err != nil {
+			return nil, nil, err
+		}
+		if !written.plain() {
+			elsewhere = append(elsewhere, written.name)
+			continue
+		}
+		for _, ref := range files {
+			if next, ok := ref.resolve(path); ok {
+				links = append(links, Link{Path: next, Format: ref.format, Role: ref.role, Depth: 1})
+			} else {
+				elsewhere = append(elsewhere, ref.name)
+			}
+		}
+		if len(files) == 0 {
+			elsewhere = append(elsewhere, written.name)
+		}
+	}
+	return links, elsewhere, nil
 }
 
 type reader struct {
 	ctx   context.Context
 	open  Open
-	links []Link
+	found func(Link)
+	links int
 	above map[inode]bool // the images on the way from the top to here
 }
 
@@ -114,13 +146,13 @@ func (r *reader) follow(path string, refs []ref, depth int) error {
 // add lists a file, and what is behind it.
 func (r *reader) add(path string, ref ref, depth int) error {
 	next, ok := ref.resolve(path)
-	if !ok || next == path && ref.role == DataFile { // a VMDK that holds its own extent
+	if !ok || next == path && ref.role == role.DataFile { // a VMDK that holds its own extent
 		return nil
 	}
-	if len(r.links) >= MaxLinks {
+	if r.links++; r.links > MaxLinks {
 		return ErrTooLong
 	}
-	r.links = append(r.links, Link{Path: next, Format: ref.format, Role: ref.role, Depth: depth})
+	r.found(Link{Path: next, Format: ref.format, Role: ref.role, Depth: depth})
 	return r.read(next, ref.format, depth)
 }
 
@@ -141,7 +173,7 @@ func inodeOf(f *os.File) (inode, error) {
 type ref struct {
 	name   string
 	format string // empty: not declared
-	role   Role
+	role   role.Role
 	// literal: the name is a path and nothing else, without a protocol in front.
 	literal bool
 }

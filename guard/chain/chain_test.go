@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chain
 
 import (
@@ -12,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"imgward/guard/role"
 )
 
 // dir is where a test makes images with QEMU's own tool.
@@ -241,14 +245,14 @@ func TestNamesThatAreNoFiles(t *testing.T) {
 func TestJSONNames(t *testing.T) {
 	for name, want := range map[string][]ref{
 		`json:{"driver":"qcow2","file":{"driver":"throttle","throttle-group":"g","file":{"driver":"file","filename":"/a"}}}`: {
-			{"/a", "", Backing, true}},
+			{"/a", "", role.Backing, true}},
 		`json:{"driver":"quorum","children":{"0":{"driver":"raw","file":{"driver":"file","filename":"/a"}},"1":{"driver":"qcow2","file":{"filename":"/b"}}}}`: {
-			{"/a", "raw", Backing, true}, {"/b", "qcow2", Backing, false}},
+			{"/a", "raw", role.Backing, true}, {"/b", "qcow2", role.Backing, false}},
 		`json:{"file.filename":"/a","driver":"qcow2","backing.driver":"raw","backing.file.driver":"host_device","backing.file.filename":"/dev/b","data-file":{"driver":"file","filename":"/c"}}`: {
-			{"/dev/b", "raw", Backing, true}, {"/c", "raw", DataFile, true}, {"/a", "qcow2", Backing, false}},
-		`json:{"driver":"file","filename":"/a:b"}`: {{"/a:b", "declared", Backing, true}},
+			{"/dev/b", "raw", role.Backing, true}, {"/c", "raw", role.DataFile, true}, {"/a", "qcow2", role.Backing, false}},
+		`json:{"driver":"file","filename":"/a:b"}`: {{"/a:b", "declared", role.Backing, true}},
 	} {
-		got, err := ref{name: name, format: "declared", role: Backing}.expand()
+		got, err := ref{name: name, format: "declared", role: role.Backing}.expand()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -301,5 +305,25 @@ func TestContextEnds(t *testing.T) {
 	cancel()
 	if _, err := Read(ctx, openFile, "/x", "qcow2"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// TestPlain: what a json:{} name makes of a file is told from the file as it is.
+func TestPlain(t *testing.T) {
+	for name, want := range map[string]bool{
+		"base": true, "nbd://host/x": true,
+		`json:{"driver":"qcow2","file":{"driver":"file","filename":"/a"}}`:                                        true,
+		`json:{"driver":"qcow2","file.driver":"file","file.filename":"/a","file.locking":"off","read-only":true}`: true,
+		`json:{"driver":"host_device","filename":"/dev/a"}`:                                                       true,
+		`json:{"driver":"raw","offset":512,"file":{"driver":"file","filename":"/a"}}`:                             false,
+		`json:{"driver":"raw","size":"512","file.filename":"/a"}`:                                                 false,
+		`json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"/a"}}`:                         false,
+		`json:{"driver":"qcow2","file":{"driver":"raw","offset":1,"file":{"driver":"file","filename":"/a"}}}`:     false,
+		`json:{"driver":"luks","key-secret":"s","file":{"driver":"file","filename":"/a"}}`:                        false,
+		`json:{"driver":"raw","file":"node0"}`:                                                                    false,
+	} {
+		if got := (ref{name: name, role: role.Backing}).plain(); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chain
 
 import (
@@ -8,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"imgward/guard/role"
 )
 
 // FuzzReferences: no header makes the reader panic, read without bound, or name more than it holds.
@@ -46,13 +50,55 @@ func FuzzReferences(f *testing.F) {
 	})
 }
 
+// FuzzHeader: a header that can be read is read back as it was written, whatever the names, and never grows beyond its cluster.
+func FuzzHeader(f *testing.F) {
+	dir := f.TempDir()
+	for compat, options := range map[string]string{"0.10": "", "1.1": ",data_file=data"} {
+		path := filepath.Join(dir, compat)
+		cmd := exec.Command("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "base", "-F", "raw", "-o", "compat="+compat+options, path, "1M")
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			f.Fatalf("%v: %s", err, out)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text[:min(len(text), 8192)], "another")
+	}
+	f.Fuzz(func(t *testing.T, text []byte, name string) {
+		h, err := ReadHeader(bytes.NewReader(text))
+		if err != nil || strings.IndexByte(name, 0) >= 0 {
+			return
+		}
+		h.Backing, h.Format = name, "raw"
+		if h.DataFile != "" {
+			h.DataFile = name
+		}
+		written, err := h.Encode()
+		if err != nil {
+			return
+		}
+		if int64(len(written)) > h.room {
+			t.Fatalf("%d bytes in a cluster of %d", len(written), h.room)
+		}
+		again, err := ReadHeader(bytes.NewReader(written))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.Backing != name || name != "" && again.Format != "raw" || again.DataFile != h.DataFile {
+			t.Errorf("%q, %q and %q were written for %q", again.Backing, again.Format, again.DataFile, name)
+		}
+	})
+}
+
 // FuzzName: whatever a header names, what comes out is an absolute path below nothing that QEMU would not open.
 func FuzzName(f *testing.F) {
 	f.Add(`json:{"driver":"qcow2","file":{"driver":"file","filename":"/a"}}`)
 	f.Add("nbd:unix:/x")
 	f.Add("../a b")
 	f.Fuzz(func(t *testing.T, name string) {
-		refs, err := ref{name: name, role: Backing}.expand()
+		refs, err := ref{name: name, role: role.Backing}.expand()
 		if err != nil {
 			return
 		}

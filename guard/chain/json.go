@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chain
 
 import (
@@ -6,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"imgward/guard/role"
 )
 
 // expand replaces a json:{} pseudo-file name (qemu(1), "json:") by the files that it speaks of.
@@ -19,6 +23,47 @@ func (r ref) expand() ([]ref, error) {
 		return nil, fmt.Errorf("its backing file name %.60q cannot be read: %w", r.name, err)
 	}
 	return node(nest(options), r.format, r.role), nil
+}
+
+// plain reports whether what is read under this name is one file of one format, as the file alone would be read. Options of a
+// json:{} name may say otherwise: a part of a file (offset, size), another backing file or none, a key, a driver in between.
+func (r ref) plain() bool {
+	text, ok := strings.CutPrefix(r.name, "json:")
+	if !ok || r.literal {
+		return true
+	}
+	var options map[string]any
+	if json.Unmarshal([]byte(text), &options) != nil {
+		return false
+	}
+	top := nest(options)
+	if file, ok := top["file"].(map[string]any); ok {
+		return onlyHas(top, "driver", "file") && isFormat(top["driver"]) && onlyHas(file, "driver", "filename") && file["filename"] != nil
+	}
+	return onlyHas(top, "driver", "filename") && !isFormat(top["driver"])
+}
+
+// onlyHas reports whether a node has no options but these and those that change nothing of what is read.
+func onlyHas(options map[string]any, keys ...string) bool {
+	for key := range options {
+		switch key {
+		case "node-name", "read-only", "auto-read-only", "force-share", "discard", "detect-zeroes", "cache", "aio", "locking":
+		default:
+			if !slices.Contains(keys, key) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// isFormat: the driver reads a format, and passes nothing through.
+func isFormat(driver any) bool {
+	switch driver {
+	case "qcow2", "qcow", "qed", "raw", "vmdk", "vdi", "vpc", "vhdx":
+		return true
+	}
+	return false
 }
 
 // nest turns dotted keys into objects: {"file.driver": "x"} is {"file": {"driver": "x"}}.
@@ -44,14 +89,14 @@ func nest(flat map[string]any) map[string]any {
 }
 
 // node lists the files of a block node and of those below it. format is what the node above takes its contents for.
-func node(options map[string]any, format string, role Role) []ref {
+func node(options map[string]any, format string, as role.Role) []ref {
 	driver, _ := options["driver"].(string)
 	name, named := options["filename"].(string)
 	switch {
 	case driver == "file" || driver == "host_device" || driver == "host_cdrom":
-		return []ref{{name: name, format: format, role: role, literal: true}}
+		return []ref{{name: name, format: format, role: as, literal: true}}
 	case driver == "" && named:
-		return []ref{{name: name, format: format, role: role}}
+		return []ref{{name: name, format: format, role: as}}
 	case driver != "":
 		format = driver
 	}
@@ -64,11 +109,11 @@ func node(options map[string]any, format string, role Role) []ref {
 		switch {
 		case !ok:
 		case key == "backing":
-			refs = append(refs, node(below, "", Backing)...)
+			refs = append(refs, node(below, "", role.Backing)...)
 		case key == "data-file":
-			refs = append(refs, node(below, "raw", DataFile)...)
+			refs = append(refs, node(below, "raw", role.DataFile)...)
 		default: // "file", "image", "children", "0", …
-			refs = append(refs, node(below, format, role)...)
+			refs = append(refs, node(below, format, as)...)
 		}
 	}
 	return refs

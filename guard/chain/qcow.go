@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chain
 
 import (
@@ -6,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"imgward/guard/role"
 )
 
 // Fields of the header of qcow2 (docs/interop/qcow2.txt) and of the older qcow; big-endian.
@@ -29,6 +33,7 @@ const (
 	extensionEnd           = 0
 	extensionBackingFormat = 0xe2792aca
 	extensionDataFile      = 0x44415441
+	extensionFeatureNames  = 0x6803f857
 )
 
 // qcow reads a qcow or qcow2 header.
@@ -56,7 +61,7 @@ func qcow(r io.ReaderAt) ([]ref, error) {
 	}
 	var refs []ref
 	if x.data != "" {
-		refs = append(refs, ref{name: x.data, format: "raw", role: DataFile})
+		refs = append(refs, ref{name: x.data, format: "raw", role: role.DataFile})
 	}
 	backing, err := backingOf(r, h, x.format)
 	return append(refs, backing...), err
@@ -76,7 +81,7 @@ func backingOf(r io.ReaderAt, h []byte, format string) ([]ref, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []ref{{name: cString(name), format: format, role: Backing}}, nil
+	return []ref{{name: cString(name), format: format, role: role.Backing}}, nil
 }
 
 // cString ends a name where QEMU's strings end.
@@ -87,51 +92,65 @@ func cString(b []byte) string {
 
 type extensions struct{ format, data string }
 
-// qcowExtensions reads the header extensions: they end with an empty one, at the backing file's name, or with the first
-// cluster (qcow2_read_extensions).
+// qcowExtensions reads the two header extensions that are about other files.
 func qcowExtensions(r io.ReaderAt, h []byte, version uint32) (x extensions, err error) {
-	at, end := int64(qcow2Length), int64(0)
 	incompatible := uint64(0)
 	if version == 3 {
 		if h, err = readAt(r, 0, qcow3Length); err != nil {
 			return x, err
 		}
-		at = int64(binary.BigEndian.Uint32(h[qcowHeaderLengthAt:]))
 		incompatible = binary.BigEndian.Uint64(h[qcowIncompatibleAt:])
+	}
+	err = eachExtension(r, h, version, func(kind uint32, at, size int64) error {
+		if kind != extensionBackingFormat && (kind != extensionDataFile || incompatible&incompatibleDataFile == 0) {
+			return nil
+		}
+		text, err := readAt(r, at, int(size))
+		if err != nil {
+			return err
+		}
+		if kind == extensionDataFile {
+			x.data = cString(text)
+		} else {
+			x.format = cString(text)
+		}
+		return nil
+	})
+	return x, err
+}
+
+// eachExtension walks over the header extensions: they end with an empty one, at the backing file's name, or with the first
+// cluster (qcow2_read_extensions). h is the header, as long as its version says.
+func eachExtension(r io.ReaderAt, h []byte, version uint32, found func(kind uint32, at, size int64) error) error {
+	at := int64(qcow2Length)
+	if version == 3 {
+		at = int64(binary.BigEndian.Uint32(h[qcowHeaderLengthAt:]))
 	}
 	bits := binary.BigEndian.Uint32(h[qcowClusterBitsAt:])
 	if bits < 9 || bits > 21 || at < qcow2Length {
-		return x, fmt.Errorf("its qcow2 header is broken (cluster bits %d, length %d)", bits, at)
+		return fmt.Errorf("its qcow2 header is broken (cluster bits %d, length %d)", bits, at)
 	}
-	end = 1 << bits
+	end := int64(1) << bits
 	if name := binary.BigEndian.Uint64(h[qcowBackingOffsetAt:]); name != 0 {
 		end = min(end, int64(min(name, 1<<21)))
 	}
 	for at+8 <= end {
 		head, err := readAt(r, at, 8)
 		if err != nil {
-			return x, err
+			return err
 		}
 		kind, size := binary.BigEndian.Uint32(head), int64(binary.BigEndian.Uint32(head[4:]))
 		at += 8
 		if kind == extensionEnd {
-			return x, nil
+			return nil
 		}
 		if size > end-at {
-			return x, fmt.Errorf("its header extension %#x of %d bytes is too long", kind, size)
+			return fmt.Errorf("its header extension %#x of %d bytes is too long", kind, size)
 		}
-		if kind == extensionBackingFormat || kind == extensionDataFile && incompatible&incompatibleDataFile != 0 {
-			text, err := readAt(r, at, int(size))
-			if err != nil {
-				return x, err
-			}
-			if kind == extensionDataFile {
-				x.data = cString(text)
-			} else {
-				x.format = cString(text)
-			}
+		if err := found(kind, at, size); err != nil {
+			return err
 		}
 		at += (size + 7) &^ 7
 	}
-	return x, nil
+	return nil
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chain
 
 import (
@@ -5,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"imgward/guard/role"
 )
 
 // Fields of the header of QED (docs/interop/qed_spec.txt); little-endian.
@@ -40,7 +44,7 @@ func qed(r io.ReaderAt) ([]ref, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := ref{name: cString(name), role: Backing}
+	b := ref{name: cString(name), role: role.Backing}
 	if features&qedBackingIsRaw != 0 {
 		b.format = "raw"
 	}

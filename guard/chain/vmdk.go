@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chain
 
 import (
@@ -7,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"imgward/guard/role"
 )
 
 // Fields of the header of a sparse VMDK extent (block/vmdk.c, VMDK4Header); little-endian, in sectors.
@@ -60,7 +64,7 @@ func vmdkDescriptor(text string) []ref {
 	for line := range strings.Lines(text) {
 		if hint, ok := strings.CutPrefix(line, `parentFileNameHint="`); ok {
 			if name, _, ok := strings.Cut(hint, `"`); ok && name != "" {
-				refs = append(refs, ref{name: name, format: "vmdk", role: Backing})
+				refs = append(refs, ref{name: name, format: "vmdk", role: role.Backing})
 			}
 			continue
 		}
@@ -87,5 +91,5 @@ func vmdkExtent(line string) (ref, bool) {
 		return ref{}, false
 	}
 	name, _, ok := strings.Cut(rest, `"`)
-	return ref{name: name, format: "raw", role: DataFile}, ok && name != ""
+	return ref{name: name, format: "raw", role: role.DataFile}, ok && name != ""
 }

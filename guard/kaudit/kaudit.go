@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kaudit writes to the kernel's audit log, which an administrator reads with ausearch(8): netlink(7) messages
 // of the types that user programs may send (1100 to 1199, <linux/audit.h>).
 package kaudit

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package kaudit
 
 import (
@@ -9,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"imgward/test/need"
 )
 
 // wire is a kernel that remembers what it was sent, and answers with an errno.
@@ -93,15 +97,13 @@ func TestFields(t *testing.T) {
 // The record comes out of the kernel again, where there is an audit log. The type is USER_AVC, for the kernel drops
 // others while auditing is off, as it is on a host without auditd.
 func TestKernel(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Fatal("needs root")
-	}
+	need.Have(t, need.Root, need.Mounting) // a container gets no records out
 	fd, err := Socket()
 	if errors.Is(err, ErrNone) {
 		if _, err := os.Stat("/proc/self/loginuid"); err == nil {
 			t.Fatalf("this kernel has an audit log, but: %v", err)
 		}
-		t.Skip("this kernel has no audit log: CONFIG_AUDIT")
+		need.Kernel(t, "audit log (CONFIG_AUDIT)")
 	}
 	if err != nil {
 		t.Fatal(err)

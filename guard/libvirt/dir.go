@@ -1,38 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package libvirt
 
 import (
-	"context"
+	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// dir is one directory of status files as it was last read.
+// dir is one directory of status files as it was last read. While it is being read, all but the last group of fields
+// belongs to the goroutine that reads.
 type dir struct {
 	path    string
 	kind    Dir
 	files   map[string]*file // by name
+	round   uint             // of listings
 	stamp   stamp
 	scanned time.Time
 	err     error // why it could not be read; nil also while it does not exist
 	// noted: some file could not be read, or names what may be found later, such as a volume of an inactive pool.
-	noted bool
+	noted   bool
+	witness witness
+
+	reading *reading // nil: nobody is reading it
+	late    bool     // whoever is, has not come back for long
+	missed  marks    // for the next reading
+	blind   bool     // it counts as a domain of which nothing is known
 }
 
 // file is one status file as it was last read.
 type file struct {
+	name   string
 	stamp  stamp
+	round  uint    // dir.round of the last listing that it was in
 	domain *Domain // what is known: the last contents that could be read, or a blind domain
 	err    error   // why the present contents could not be read
 	notes  []string
 }
+
+func (f *file) noted() bool { return len(f.notes) > 0 || f.err != nil }
 
 // current says by one system call that the directory is as it was scanned. libvirt replaces status files by rename,
 // which stamps the directory; so nothing in it needs to be looked at.
@@ -46,7 +61,7 @@ func (d *dir) current() bool {
 
 // scanner reads directories; it is what dirs of one index have in common.
 type scanner struct {
-	parse   func([]byte, Volumes) (*Domain, []string, error)
+	kind
 	volumes Volumes
 	workers int
 	// lenient makes files that this process has no right to read a remark instead of a blind domain. The daemon is
@@ -57,15 +72,12 @@ type scanner struct {
 // maxScans bounds how often a directory is read again because it changed while it was read.
 const maxScans = 5
 
-// scan reads what has changed and tells report about it, and gives up only when ctx ends.
+// scan reads what has changed and tells report about it.
 //
 // Reading a directory while files are renamed in it may miss a name altogether, so a name that is missing counts as
 // gone only if a look at that very name says so, and a directory that changed meanwhile is read again.
-func (s *scanner) scan(ctx context.Context, d *dir, stale *marks, report func(name string, f *file)) error {
+func (s *scanner) scan(d *dir, stale *marks, report func(name string, f *file)) {
 	for range maxScans {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("read %s: %w", d.path, err)
-		}
 		started := time.Now()
 		before, err := stampPath(d.path)
 		if err == nil {
@@ -73,17 +85,16 @@ func (s *scanner) scan(ctx context.Context, d *dir, stale *marks, report func(na
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			d.clear(report)
-			return nil
+			return
 		}
 		if d.err = err; err != nil {
-			return nil // kept in d.err: the caller turns it into a blind domain
+			return // kept in d.err: the caller turns it into a blind domain
 		}
 		d.stamp, d.scanned = before, started
 		if after, err := stampPath(d.path); err == nil && after == before {
-			return nil
+			return
 		}
 	}
-	return nil
 }
 
 func (d *dir) clear(report func(name string, f *file)) {
@@ -94,78 +105,117 @@ func (d *dir) clear(report func(name string, f *file)) {
 	d.stamp, d.err = stamp{}, nil
 }
 
-// scanOnce compares one listing with what is known, and reads the files that differ.
+// scanOnce compares one listing with what is known, and reads the files that differ. At ten thousand files that costs what
+// it does for each of them, so it allocates nothing for one that is as it was.
 func (s *scanner) scanOnce(d *dir, stale *marks, report func(string, *file)) error {
 	fd, err := unix.Open(d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: d.path, Err: err}
 	}
 	defer unix.Close(fd)
-	entries, err := readdir(fd)
-	if err != nil {
+	d.round++
+	l := listing{inodesTell: !stale.all && neverReusesInodes(fd), stale: stale.files[d.path]}
+	suffix := []byte(s.suffix)
+	if err := readdir(fd, func(name []byte, ino uint64) {
+		if l.files != d.kind.maxFiles() && bytes.HasSuffix(name, suffix) {
+			l.add(d, name, ino)
+		}
+	}); err != nil {
 		return err
 	}
-	inodesTell := !stale.all && neverReusesInodes(fd)
-	listed := make(map[string]bool, len(entries))
-	var changed []string
-	for _, e := range entries {
-		if !strings.HasSuffix(e.name, ".xml") || len(listed) == d.kind.maxFiles() {
-			continue
-		}
-		listed[e.name] = true
-		old := d.files[e.name]
-		switch {
-		case old == nil || len(old.notes) > 0 || stale.has(d, e.name):
-		case inodesTell && old.err == nil && old.stamp.ino == e.ino:
-			continue
-		case (!inodesTell || old.err != nil) && unchanged(fd, e.name, old):
-			continue
-		}
-		changed = append(changed, e.name)
+	d.reading.steps.Add(1)
+	changed := l.read
+	if l.known < len(d.files) {
+		l.stat = append(l.stat, d.missing(fd, report)...)
 	}
-	changed = append(changed, d.missing(fd, listed, report)...)
+	changed = append(changed, s.differing(d, fd, l.stat)...)
+	d.noted = slices.ContainsFunc(l.stat, (*file).noted) // what was mended just now shows at the next look
 	s.loadAll(d, fd, changed, report)
 	return nil
 }
 
-// missing drops the files that are not listed any more, and returns those that were only overlooked and have changed.
-func (d *dir) missing(fd int, listed map[string]bool, report func(string, *file)) (changed []string) {
+// listing is what one look at a directory's names finds.
+type listing struct {
+	inodesTell bool
+	stale      map[string]bool // names
+
+	files int      // names of status files
+	known int      // those of them that are in dir.files
+	read  []string // to be read
+	stat  []*file  // to be read if their stamp has changed
+}
+
+func (l *listing) add(d *dir, name []byte, ino uint64) {
+	l.files++
+	old := d.files[string(name)]
+	if old != nil && old.round != d.round {
+		old.round = d.round
+		l.known++
+	}
+	switch {
+	case old == nil || len(old.notes) > 0 || l.stale[string(name)]:
+		l.read = append(l.read, string(name))
+	case !l.inodesTell || old.err != nil:
+		l.stat = append(l.stat, old)
+	case old.stamp.ino != ino:
+		l.read = append(l.read, old.name)
+	}
+}
+
+// missing drops the files that are not listed any more, and returns those that were only overlooked.
+func (d *dir) missing(fd int, report func(string, *file)) (overlooked []*file) {
 	for name, old := range d.files {
-		if listed[name] {
+		if old.round == d.round {
 			continue
 		}
 		if _, err := statAt(fd, name); errors.Is(err, unix.ENOENT) {
 			delete(d.files, name)
 			report(name, nil)
-		} else if !unchanged(fd, name, old) {
-			changed = append(changed, name)
+		} else {
+			overlooked = append(overlooked, old)
 		}
 	}
-	return changed
+	return overlooked
 }
 
-func unchanged(dirfd int, name string, old *file) bool {
-	now, err := statAt(dirfd, name)
-	return err == nil && now == old.stamp
+// statBatch is how many files a goroutine looks at before it takes more: a fraction of a millisecond.
+const statBatch = 256
+
+// differing looks at the stamps of files, on several processors, and returns the names of those that are not as they were.
+func (s *scanner) differing(d *dir, dirfd int, files []*file) (names []string) {
+	batches := slices.Collect(slices.Chunk(files, statBatch))
+	differ := make([][]string, len(batches))
+	s.each(len(batches), func(i int) {
+		for _, f := range batches[i] {
+			if now, err := statAt(dirfd, f.name); err != nil || now != f.stamp {
+				differ[i] = append(differ[i], f.name)
+			}
+		}
+		d.reading.steps.Add(1)
+	})
+	return slices.Concat(differ...)
+}
+
+// each calls do with the numbers below n, on several processors.
+func (s *scanner) each(n int, do func(int)) {
+	var next atomic.Int64
+	work := func() {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			do(i)
+		}
+	}
+	var wg sync.WaitGroup
+	for range min(s.workers, n) - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
 }
 
 // loadAll reads files, on several processors where there are many: the first load of a large host.
 func (s *scanner) loadAll(d *dir, dirfd int, names []string, report func(string, *file)) {
 	loaded := make([]*file, len(names))
-	next := make(chan int)
-	var wg sync.WaitGroup
-	for range min(s.workers, len(names)) {
-		wg.Go(func() {
-			for i := range next {
-				loaded[i] = s.load(d, dirfd, names[i])
-			}
-		})
-	}
-	for i := range names {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
+	s.each(len(names), func(i int) { loaded[i] = s.load(d, dirfd, names[i]) })
 	for i, name := range names {
 		if loaded[i] == nil {
 			if d.files[name] != nil {
@@ -175,24 +225,21 @@ func (s *scanner) loadAll(d *dir, dirfd int, names []string, report func(string,
 			continue
 		}
 		d.files[name] = loaded[i]
+		d.noted = d.noted || loaded[i].noted()
 		report(name, loaded[i])
-	}
-	d.noted = false
-	for _, f := range d.files {
-		d.noted = d.noted || len(f.notes) > 0 || f.err != nil
 	}
 }
 
 // load reads one status file; nil if it is gone. What cannot be read or parsed keeps the domain that was known, or
 // makes a blind one; or none, if that is no fault.
 func (s *scanner) load(d *dir, dirfd int, name string) *file {
-	text, st, err := readAt(dirfd, name, d.kind.maxFile())
+	text, st, err := readAt(dirfd, name, s.text(d.kind.maxFile(), &d.reading.steps))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	f := &file{stamp: st}
+	f := &file{name: name, stamp: st}
 	if err == nil {
-		f.domain, f.notes, err = s.parse(text, s.volumes)
+		d.reading.parsed(func() { f.domain, f.notes, err = s.parse(text, d.file(name), s.volumes) })
 	}
 	if err == nil {
 		f.domain.Driver, f.domain.Session = d.kind.Driver, d.kind.Session
@@ -201,17 +248,21 @@ func (s *scanner) load(d *dir, dirfd int, name string) *file {
 	}
 	f.err = err
 	switch old := d.files[name]; {
-	case old != nil && old.domain != nil:
+	case s.optional: // what it says may be known of others, and it is no fault that it is being written
+	case old != nil && old.domain != nil && !old.domain.Blind:
 		f.domain = old.domain
 	case s.lenient && errors.Is(err, fs.ErrPermission), d.kind.Session:
 	default:
-		f.domain = &Domain{Driver: d.kind.Driver, Name: strings.TrimSuffix(name, ".xml"), Blind: true}
+		f.domain = &Domain{
+			Driver: d.kind.Driver, Name: strings.TrimSuffix(name, s.suffix), Blind: true, Written: time.Unix(st.mtime.Unix()),
+		}
+		f.domain.takePID(dirfd, &d.reading.steps)
 	}
 	return f
 }
 
 // readAt reads a regular file below dirfd. Neither a FIFO nor a symbolic link of that name can hold it up or lead it away.
-func readAt(dirfd int, name string, most int64) ([]byte, stamp, error) {
+func readAt(dirfd int, name string, read func(*os.File) ([]byte, error)) ([]byte, stamp, error) {
 	fd, err := unix.Openat(dirfd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		st, _ := statAt(dirfd, name)
@@ -226,7 +277,7 @@ func readAt(dirfd int, name string, most int64) ([]byte, stamp, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, stampOf(&st), errors.New("it is not a regular file")
 	}
-	text, err := readBounded(f, most)
+	text, err := read(f)
 	return text, stampOf(&st), err
 }
 

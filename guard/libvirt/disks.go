@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package libvirt
 
 import (
@@ -5,6 +7,8 @@ import (
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
+
+	"imgward/guard/role"
 )
 
 // collector gathers the images of one domain.
@@ -34,12 +38,12 @@ func knownFormat(name string) string {
 }
 
 func (c *collector) disk(d *libvirtxml.DomainDisk) {
-	top := Image{Role: Disk, Writable: d.ReadOnly == nil}
+	top := Image{Role: role.Disk, Writable: d.ReadOnly == nil, Shareable: d.Shareable != nil}
 	switch d.Device {
 	case "cdrom":
-		top.Role, top.Writable = CDROM, false
+		top.Role, top.Writable = role.CDROM, false
 	case "floppy":
-		top.Role = Floppy
+		top.Role = role.Floppy
 	}
 	if d.Target != nil {
 		top.Target = d.Target.Dev
@@ -50,7 +54,7 @@ func (c *collector) disk(d *libvirtxml.DomainDisk) {
 	c.source(top, d.Source)
 	c.chain(top.Target, d.BackingStore)
 	if m := d.Mirror; m != nil {
-		c.source(Image{Role: Mirror, Target: top.Target, Writable: true, Format: formatOf(m.Format)}, m.Source)
+		c.source(Image{Role: role.Mirror, Target: top.Target, Writable: true, Format: formatOf(m.Format)}, m.Source)
 		c.chain(top.Target, m.BackingStore)
 	}
 }
@@ -59,13 +63,13 @@ func (c *collector) disk(d *libvirtxml.DomainDisk) {
 // say which.
 func (c *collector) chain(target string, b *libvirtxml.DomainDiskBackingStore) {
 	for ; b != nil; b = b.BackingStore {
-		c.source(Image{Role: Backing, Target: target, Format: formatOf(b.Format)}, b.Source)
+		c.source(Image{Role: role.Backing, Target: target, Format: formatOf(b.Format)}, b.Source)
 	}
 }
 
 // source adds the image that s names, and the external data file that belongs to it.
 func (c *collector) source(i Image, s *libvirtxml.DomainDiskSource) {
-	for ; s != nil; i.Role = DataFile {
+	for ; s != nil; i.Role = role.DataFile {
 		i.Path = c.path(s)
 		c.add(i)
 		if s.DataStore == nil {
@@ -97,25 +101,25 @@ func (c *collector) path(s *libvirtxml.DomainDiskSource) string {
 
 func (c *collector) os(o *libvirtxml.DomainOS) {
 	if l := o.Loader; l != nil {
-		c.add(Image{Path: strings.TrimSpace(l.Path), Role: Loader, Format: l.Format, Writable: l.Readonly == "no"})
+		c.add(Image{Path: strings.TrimSpace(l.Path), Role: role.Loader, Format: l.Format, Writable: l.Readonly == "no"})
 	}
 	if n := o.NVRam; n != nil {
-		i := Image{Path: strings.TrimSpace(n.NVRam), Role: NVRAM, Format: n.Format, Writable: true}
+		i := Image{Path: strings.TrimSpace(n.NVRam), Role: role.NVRAM, Format: n.Format, Writable: true}
 		if n.Source != nil {
 			i.Path = c.path(n.Source)
 		}
 		c.add(i)
 	}
-	c.add(Image{Path: o.Kernel, Role: Kernel})
-	c.add(Image{Path: o.Shim, Role: Kernel})
-	c.add(Image{Path: o.Initrd, Role: Initrd})
-	c.add(Image{Path: o.DTB, Role: DTB})
+	c.add(Image{Path: o.Kernel, Role: role.Kernel})
+	c.add(Image{Path: o.Shim, Role: role.Kernel})
+	c.add(Image{Path: o.Initrd, Role: role.Initrd})
+	c.add(Image{Path: o.DTB, Role: role.DTB})
 }
 
 // otherDevices adds what is no disk and yet a file: a container's root file system, an NVDIMM.
 func (c *collector) otherDevices(d *devices) {
 	for _, f := range d.Filesystems {
-		i := Image{Target: f.Target.Dir, Role: Filesystem, Format: f.Driver.Format, Writable: true}
+		i := Image{Target: f.Target.Dir, Role: role.FS, Format: f.Driver.Format, Writable: true}
 		i.Path = f.Source.File
 		if i.Path == "" {
 			i.Path = f.Source.Dev
@@ -123,7 +127,7 @@ func (c *collector) otherDevices(d *devices) {
 		c.add(i)
 	}
 	for _, m := range d.Memories {
-		c.add(Image{Path: m.Path, Role: Memory, Writable: true})
+		c.add(Image{Path: m.Path, Role: role.Memory, Writable: true})
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package libvirt reads libvirt's domain status files: which domain runs, as which process, with which images.
 //
 // libvirtd, virtqemud and their siblings keep one file NAME.xml for each running domain below /run/libvirt, written
@@ -5,36 +7,21 @@
 // the files are there when libvirtd is dead, hung or restarting, which is when they matter most.
 package libvirt
 
-import "time"
+import (
+	"time"
 
-// Role is what an image is to its domain.
-type Role string
-
-// The roles, in the words of the domain XML.
-const (
-	Disk       Role = "disk"
-	CDROM      Role = "cdrom"
-	Floppy     Role = "floppy"
-	Backing    Role = "backing"
-	DataFile   Role = "data-file"
-	Mirror     Role = "mirror"
-	Scratch    Role = "scratch"
-	NVRAM      Role = "nvram"
-	Loader     Role = "loader"
-	Kernel     Role = "kernel"
-	Initrd     Role = "initrd"
-	DTB        Role = "dtb"
-	Memory     Role = "memory"
-	Filesystem Role = "filesystem"
+	"imgward/guard/role"
 )
 
 // Image is one file, block device or directory that a domain uses.
 type Image struct {
 	Path     string // as the status file says it: an absolute path on the host
 	Target   string // "vda"; empty for what is no disk
-	Role     Role
+	Role     role.Role
 	Format   string // as declared; "raw" where nothing is, as libvirt takes it
 	Writable bool
+	// Shareable: the domain lets others write to it as well.
+	Shareable bool
 }
 
 // Domain is one domain as its status file describes it.
@@ -42,15 +29,18 @@ type Domain struct {
 	Driver string // "qemu", "lxc", "libxl", "ch"
 	Name   string
 	UUID   string
-	PID    int    // of its VMM; 0 where the file does not say
-	State  string // "running", "paused", "shutoff", …
-	Images []Image
+	PID    int // of its VMM; 0 where the file does not say
+	// Emulator is the program that the domain runs in, where the file names it: a path of the host.
+	Emulator string
+	State    string // "running", "paused", "shutoff", …
+	Images   []Image
 	// Written is the status file's modification time: the VMM was started before.
 	Written time.Time
 	// Session is set for a domain of an ordinary user, who may have written the file himself.
 	Session bool
 	// Blind is set while the file cannot be read or parsed and nothing is known from before: then the domain may be
-	// using any image at all, and only Name (taken from the file's name) and Driver are known.
+	// using any image at all, and only Name (taken from the file's name), Driver and perhaps PID are known. Of a directory that
+	// cannot be read, the Name is empty.
 	Blind bool
 }
 

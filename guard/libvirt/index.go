@@ -1,13 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package libvirt
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Dir names a directory of status files.
@@ -23,8 +27,7 @@ type Dir struct {
 type Config struct {
 	Dirs     []Dir
 	PoolDirs []string // see Pools
-	// Definitions makes it an index of persistent domains' files instead.
-	Definitions bool
+	Files    Kind     // what is in Dirs
 }
 
 // Index is what all status files say, kept by name. Only MarkStale and MarkAllStale may be called concurrently with the
@@ -41,19 +44,32 @@ type Index struct {
 
 // marks says what is to be read again although its stamp, or its directory's, shows no change.
 type marks struct {
-	files map[string]bool // by path
-	dirs  map[string]bool // the directories of these
-	all   bool            // look at every file's stamp
+	files map[string]map[string]bool // by directory and name
+	all   bool                       // look at every file's stamp
 }
 
 func (m *marks) add(path string) {
 	if m.files == nil {
-		m.files, m.dirs = make(map[string]bool), make(map[string]bool)
+		m.files = make(map[string]map[string]bool)
 	}
-	m.files[path], m.dirs[filepath.Dir(path)] = true, true
+	dir := filepath.Dir(path)
+	if m.files[dir] == nil {
+		m.files[dir] = make(map[string]bool)
+	}
+	m.files[dir][filepath.Base(path)] = true
 }
 
-func (m *marks) has(d *dir, name string) bool { return m.dirs[d.path] && m.files[d.file(name)] }
+func (m *marks) addAll(o *marks) {
+	for dir, names := range o.files {
+		for name := range names {
+			m.add(filepath.Join(dir, name))
+		}
+	}
+	m.all = m.all || o.all
+}
+
+// concerns says whether anything in a directory is marked.
+func (m *marks) concerns(d *dir) bool { return m.all || m.files[d.path] != nil }
 
 // Change is one status file that came, changed, or went.
 type Change struct {
@@ -72,14 +88,10 @@ type Problem struct {
 
 // New makes an index of nothing; Refresh fills it.
 func New(c Config) *Index {
-	parse := Parse
-	if c.Definitions {
-		parse = ParseDefinition
-	}
 	return &Index{
 		config: c,
 		scan: scanner{
-			parse: parse, volumes: Pools{Dirs: c.PoolDirs}.Path, workers: runtime.GOMAXPROCS(0),
+			kind: kinds[c.Files], volumes: Pools{Dirs: c.PoolDirs}.Path, workers: runtime.GOMAXPROCS(0),
 			lenient: os.Geteuid() != 0,
 		},
 		dirs: make(map[string]*dir), globs: slices.ContainsFunc(c.Dirs, func(d Dir) bool { return isGlob(d.Path) }),
@@ -88,55 +100,36 @@ func New(c Config) *Index {
 
 func isGlob(path string) bool { return strings.ContainsAny(path, `*?[\`) }
 
-// Current says, by one system call for each directory, that a Refresh would find nothing new.
-func (x *Index) Current() bool {
-	x.staleMu.Lock()
-	stale := x.stale.all || len(x.stale.files) > 0
-	x.staleMu.Unlock()
-	if stale || x.globs || len(x.dirs) < len(x.config.Dirs) {
-		return false
-	}
-	for _, d := range x.dirs {
-		if !d.current() {
-			return false
-		}
-	}
-	return true
-}
-
-// Refresh brings the index up to date with the directories as they are now, and returns what changed. The error is
-// ctx's; what had been read until then is returned with it.
+// Refresh brings the index up to date with the directories as they are now, and returns what changed. A directory that
+// does not answer counts as one that cannot be read, until it does. The error is ctx's; what had been read until then is
+// returned with it.
 func (x *Index) Refresh(ctx context.Context) ([]Change, error) {
-	var changes []Change
 	stale := x.takeStale()
-	for _, d := range x.expand() {
-		if !stale.all && !stale.dirs[d.path] && d.current() {
-			continue
-		}
-		hadErr := d.err != nil
-		err := x.scan.scan(ctx, d, &stale, func(name string, f *file) { changes = append(changes, d.change(name, f)) })
-		if c, ok := x.blindness(d, hadErr); ok {
-			changes = append(changes, c)
-		}
-		if err != nil {
-			x.putBack(stale)
-			return changes, err
-		}
+	dirs := x.expand()
+	changes := x.collect(ctx, dirs) // what was begun for an earlier question may be older than this one
+	var look look
+	for _, d := range dirs {
+		x.begin(d, &stale, &look)
 	}
-	return changes, nil
+	return append(changes, x.collect(ctx, dirs)...), ctx.Err()
 }
 
 // blindness is the change from a directory that can be read to one that cannot, or back: while it cannot, a domain may
 // start that nobody sees, and one blind domain stands for that.
-func (x *Index) blindness(d *dir, hadErr bool) (Change, bool) {
-	blind := d.err != nil && !d.kind.Session && !(x.scan.lenient && os.IsPermission(d.err))
-	switch {
-	case blind && !hadErr:
-		return Change{Path: d.path, Domain: &Domain{Driver: d.kind.Driver, Name: "unreadable " + d.path, Blind: true}, Err: d.err}, true
-	case !blind && hadErr:
+func (x *Index) blindness(d *dir) (Change, bool) {
+	if d.reading != nil && !d.late {
+		return Change{}, false // the question was given up
+	}
+	err := d.fault()
+	blind := err != nil && !d.kind.Session && !x.scan.optional && !(x.scan.lenient && os.IsPermission(err))
+	if blind == d.blind {
+		return Change{}, false
+	}
+	d.blind = blind
+	if !blind {
 		return Change{Path: d.path}, true
 	}
-	return Change{}, false
+	return Change{Path: d.path, Domain: &Domain{Driver: d.kind.Driver, Written: time.Now(), Blind: true}, Err: err}, true
 }
 
 // expand lists the directories that exist or existed, globs expanded.
@@ -164,8 +157,10 @@ func (x *Index) expand() []*dir {
 // Dirs are the paths of the directories, for a Watcher.
 func (x *Index) Dirs() []string {
 	var paths []string
-	for p := range x.dirs {
-		paths = append(paths, p)
+	for p, d := range x.dirs {
+		if !d.late { // or whoever looks at it would hang
+			paths = append(paths, p)
+		}
 	}
 	slices.Sort(paths)
 	return paths
@@ -195,26 +190,19 @@ func (x *Index) takeStale() marks {
 	return taken
 }
 
-// putBack keeps the marks of a Refresh that did not get through.
-func (x *Index) putBack(m marks) {
-	x.staleMu.Lock()
-	defer x.staleMu.Unlock()
-	for path := range m.files {
-		x.stale.add(path)
-	}
-	x.stale.all = x.stale.all || m.all
-}
-
 // Problems lists what could not be read.
 func (x *Index) Problems() []Problem {
 	var all []Problem
 	for _, d := range x.dirs {
-		if d.err != nil {
-			all = append(all, Problem{Path: d.path, Err: d.err, Blind: !d.kind.Session})
+		if err := d.fault(); err != nil {
+			all = append(all, Problem{Path: d.path, Err: err, Blind: d.blind})
+		}
+		if d.reading != nil {
+			continue
 		}
 		for name, f := range d.files {
-			if f.err != nil {
-				all = append(all, Problem{Path: d.file(name), Err: f.err, Blind: f.domain != nil && f.domain.Blind})
+			if f.err != nil && !errors.Is(f.err, ErrUnfinished) {
+				all = append(all, Problem{Path: d.file(name), Err: f.err, Blind: f.domain != nil && f.domain.Blind && f.domain.PID == 0})
 			}
 		}
 	}
@@ -226,7 +214,10 @@ func (d *dir) file(name string) string { return filepath.Join(d.path, name) }
 func (d *dir) change(name string, f *file) Change {
 	c := Change{Path: d.file(name)}
 	if f != nil {
-		c.Domain, c.Err = f.domain, f.err
+		c.Domain = f.domain
+		if !errors.Is(f.err, ErrUnfinished) {
+			c.Err = f.err
+		}
 	}
 	return c
 }

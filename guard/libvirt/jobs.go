@@ -1,6 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package libvirt
 
-import "encoding/xml"
+import (
+	"encoding/xml"
+
+	"imgward/guard/role"
+)
 
 // jobs are the images that libvirt's private <blockjobs> and <backups> elements name: where a copy or backup goes,
 // and the chain of a disk that was unplugged while its job goes on. libvirtxml does not know these elements, and
@@ -9,7 +15,7 @@ type jobs struct{ images []Image }
 
 // UnmarshalXML implements xml.Unmarshaler.
 func (j *jobs) UnmarshalXML(d *xml.Decoder, _ xml.StartElement) error {
-	i := Image{Role: Scratch, Writable: true}
+	i := Image{Role: role.Scratch, Writable: true}
 	for depth := 1; depth > 0; {
 		t, err := d.Token()
 		if err != nil {
@@ -30,9 +36,9 @@ func (j *jobs) UnmarshalXML(d *xml.Decoder, _ xml.StartElement) error {
 func (j *jobs) start(i *Image, t xml.StartElement) {
 	switch t.Name.Local {
 	case "blockjob":
-		*i = Image{Role: Scratch, Writable: true}
+		*i = Image{Role: role.Scratch, Writable: true}
 		if attr(t, "type") == "copy" {
-			i.Role = Mirror
+			i.Role = role.Mirror
 		}
 	case "disk":
 		i.Target, i.Format = attr(t, "dst")+attr(t, "name"), "" // one of the two is there

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package libvirt
 
 import (
@@ -9,16 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// entry is a name in a directory, with the inode that it means.
-type entry struct {
-	name string
-	ino  uint64
-}
-
-// readdir lists a directory with the inode numbers that getdents64(2) gives, which the os package throws away. Among
-// ten thousand files, they save ten thousand calls of stat.
-func readdir(fd int) ([]entry, error) {
-	var all []entry
+// readdir gives each name in a directory, valid until each returns, and the inode that it means, which getdents64(2) tells
+// and the os package throws away. Among ten thousand files, they save ten thousand calls of stat.
+func readdir(fd int, each func(name []byte, ino uint64)) error {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := unix.ReadDirent(fd, buf)
@@ -26,28 +21,27 @@ func readdir(fd int) ([]entry, error) {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
-			return nil, fmt.Errorf("list the directory: %w", err)
+			return fmt.Errorf("list the directory: %w", err)
 		case n == 0:
-			return all, nil
+			return nil
 		}
-		all = appendEntries(all, buf[:n])
+		eachEntry(buf[:n], each)
 	}
 }
 
-// appendEntries takes records of struct linux_dirent64 apart: inode (8 bytes), offset (8), length of the record (2), type
+// eachEntry takes records of struct linux_dirent64 apart: inode (8 bytes), offset (8), length of the record (2), type
 // (1), name, zero.
-func appendEntries(all []entry, records []byte) []entry {
+func eachEntry(records []byte, each func(name []byte, ino uint64)) {
 	const header = 19
 	for len(records) >= header {
 		size := int(binary.NativeEndian.Uint16(records[16:]))
 		if size < header || size > len(records) {
-			return all
+			return
 		}
 		name, _, _ := bytes.Cut(records[header:size], []byte{0})
-		all = append(all, entry{string(name), binary.NativeEndian.Uint64(records)})
+		each(name, binary.NativeEndian.Uint64(records))
 		records = records[size:]
 	}
-	return all
 }
 
 // neverReusesInodes says whether an inode number that is seen again under the same name is the same file: true of

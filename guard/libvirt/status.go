@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package libvirt
 
 import (
@@ -6,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"libvirt.org/go/libvirtxml"
 )
@@ -37,6 +40,7 @@ type domain struct {
 }
 
 type devices struct {
+	Emulator    string                  `xml:"emulator"`
 	Disks       []libvirtxml.DomainDisk `xml:"disk"`
 	Filesystems []struct {
 		Source struct {
@@ -124,7 +128,7 @@ func (c *collector) domain(d *domain) (*Domain, error) {
 	}
 	c.os(&d.OS)
 	c.otherDevices(&d.Devices)
-	return &Domain{Name: d.Name, UUID: d.UUID}, nil
+	return &Domain{Name: d.Name, UUID: d.UUID, Emulator: strings.TrimSpace(d.Devices.Emulator)}, nil
 }
 
 // parsePID takes 0, -1 and a missing attribute alike: some drivers (libxl) have no process to name.

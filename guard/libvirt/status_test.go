@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package libvirt
 
 import (
@@ -7,25 +9,27 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"imgward/guard/role"
 )
 
 // The files in testdata were written by libvirt 9.0.
 func TestParseRealFiles(t *testing.T) {
 	vda := []Image{
-		{"/tmp/gt/top.qcow2", "vda", Disk, "qcow2", true},
-		{"/tmp/gt/base.qcow2", "vda", Backing, "qcow2", false},
+		{"/tmp/gt/top.qcow2", "vda", role.Disk, "qcow2", true, false},
+		{"/tmp/gt/base.qcow2", "vda", role.Backing, "qcow2", false, false},
 	}
-	raw := Image{"/tmp/gt/raw.img", "vdb", Disk, "raw", true}
+	raw := Image{"/tmp/gt/raw.img", "vdb", role.Disk, "raw", true, false}
 	for name, want := range map[string][]Image{
 		"chain":     append(vda[:2:2], raw),
-		"blockcopy": append(vda[:2:2], raw, Image{"/tmp/gt/copy.img", "vdb", Mirror, "raw", true}),
+		"blockcopy": append(vda[:2:2], raw, Image{"/tmp/gt/copy.img", "vdb", role.Mirror, "raw", true, false}),
 		"backup-pull": append(vda[:2:2], raw,
-			Image{"/tmp/gt/scratch.qcow2", "vda", Scratch, "qcow2", true},  // as a block job
-			Image{"/tmp/gt/scratch.qcow2", "vda", Scratch, "qcow2", true}), // as a backup
+			Image{"/tmp/gt/scratch.qcow2", "vda", role.Scratch, "qcow2", true, false},  // as a block job
+			Image{"/tmp/gt/scratch.qcow2", "vda", role.Scratch, "qcow2", true, false}), // as a backup
 		"volume-transient": append(vda[:2:2], raw,
-			Image{"/pool/vol.img", "vdc", Disk, "raw", true},
-			Image{"/tmp/gt/new.qcow2.TRANSIENT-gvol", "vdd", Disk, "qcow2", true},
-			Image{"/tmp/gt/new.qcow2", "vdd", Backing, "qcow2", false}),
+			Image{"/pool/vol.img", "vdc", role.Disk, "raw", true, false},
+			Image{"/tmp/gt/new.qcow2.TRANSIENT-gvol", "vdd", role.Disk, "qcow2", true, false},
+			Image{"/tmp/gt/new.qcow2", "vdd", role.Backing, "qcow2", false, false}),
 	} {
 		text, err := os.ReadFile(filepath.Join("testdata", name+".xml"))
 		if err != nil {
@@ -55,36 +59,36 @@ func elements() map[string]element {
 		"empty tray":         {"<devices><disk type='file' device='cdrom'><target dev='sda'/><readonly/></disk></devices>", nil},
 		"source without any": {"<devices><disk type='file' device='cdrom'><source startupPolicy='optional'/><target dev='sda'/></disk></devices>", nil},
 		"medium": {"<devices><disk type='file' device='cdrom'><source file='/a.iso'/><target dev='sda'/></disk></devices>",
-			[]Image{{"/a.iso", "sda", CDROM, "raw", false}}},
+			[]Image{{"/a.iso", "sda", role.CDROM, "raw", false, false}}},
 		"floppy": {"<devices><disk type='file' device='floppy'><source file='/a.flp'/><target dev='fda'/></disk></devices>",
-			[]Image{{"/a.flp", "fda", Floppy, "raw", true}}},
+			[]Image{{"/a.flp", "fda", role.Floppy, "raw", true, false}}},
 		"block device": {"<devices><disk type='block'><driver type='raw'/><source dev='/dev/vg/lv'/><target dev='vda'/></disk></devices>",
-			[]Image{{"/dev/vg/lv", "vda", Disk, "raw", true}}},
+			[]Image{{"/dev/vg/lv", "vda", role.Disk, "raw", true, false}}},
 		"directory": {"<devices><disk type='dir'><source dir='/d'/><target dev='vda'/></disk></devices>",
-			[]Image{{"/d", "vda", Disk, "raw", true}}},
+			[]Image{{"/d", "vda", role.Disk, "raw", true, false}}},
 		"network": {"<devices><disk type='network'><source protocol='nbd' name='x'><host name='h'/></source><target dev='vda'/></disk></devices>", nil},
 		"read-only": {"<devices><disk type='file'><source file='/a'/><target dev='vda'/><readonly/></disk></devices>",
-			[]Image{{"/a", "vda", Disk, "raw", false}}},
+			[]Image{{"/a", "vda", role.Disk, "raw", false, false}}},
 		"data store": {"<devices><disk type='file'><driver type='qcow2'/><source file='/a'><dataStore type='file'><format type='raw'/><source file='/a.data'/></dataStore></source><target dev='vda'/></disk></devices>",
-			[]Image{{"/a", "vda", Disk, "qcow2", true}, {"/a.data", "vda", DataFile, "raw", true}}},
+			[]Image{{"/a", "vda", role.Disk, "qcow2", true, false}, {"/a.data", "vda", role.DataFile, "raw", true, false}}},
 		"three deep": {"<devices><disk type='file'><driver type='qcow2'/><source file='/a'/><target dev='vda'/>" +
 			"<backingStore type='file'><format type='qcow2'/><source file='/b'/><backingStore type='network'><format type='qcow2'/><source protocol='nbd'/>" +
 			"<backingStore type='file'><format type='raw'/><source file='/c'/><backingStore/></backingStore></backingStore></backingStore></disk></devices>",
-			[]Image{{"/a", "vda", Disk, "qcow2", true}, {"/b", "vda", Backing, "qcow2", false}, {"/c", "vda", Backing, "raw", false}}},
+			[]Image{{"/a", "vda", role.Disk, "qcow2", true, false}, {"/b", "vda", role.Backing, "qcow2", false, false}, {"/c", "vda", role.Backing, "raw", false, false}}},
 		"old mirror": {"<devices><disk type='file'><source file='/a'/><target dev='vda'/><mirror file='/m' format='qcow2' job='copy'/></disk></devices>",
-			[]Image{{"/a", "vda", Disk, "raw", true}, {"/m", "vda", Mirror, "qcow2", true}}},
+			[]Image{{"/a", "vda", role.Disk, "raw", true, false}, {"/m", "vda", role.Mirror, "qcow2", true, false}}},
 		"firmware": {"<os><loader readonly='yes' type='pflash'>/code.fd</loader><nvram template='/t.fd'> /vars.fd </nvram></os>",
-			[]Image{{"/code.fd", "", Loader, "raw", false}, {"/vars.fd", "", NVRAM, "raw", true}}},
+			[]Image{{"/code.fd", "", role.Loader, "raw", false, false}, {"/vars.fd", "", role.NVRAM, "raw", true, false}}},
 		"nvram with a source": {"<os><nvram type='file' format='qcow2'><source file='/vars.qcow2'/></nvram></os>",
-			[]Image{{"/vars.qcow2", "", NVRAM, "qcow2", true}}},
+			[]Image{{"/vars.qcow2", "", role.NVRAM, "qcow2", true, false}}},
 		"kernel": {"<os><kernel>/vmlinuz</kernel><initrd>/initrd</initrd><dtb>/dtb</dtb></os>",
-			[]Image{{"/vmlinuz", "", Kernel, "raw", false}, {"/initrd", "", Initrd, "raw", false}, {"/dtb", "", DTB, "raw", false}}},
+			[]Image{{"/vmlinuz", "", role.Kernel, "raw", false, false}, {"/initrd", "", role.Initrd, "raw", false, false}, {"/dtb", "", role.DTB, "raw", false, false}}},
 		"nvdimm": {"<devices><memory model='nvdimm'><source><path>/nvdimm</path></source></memory></devices>",
-			[]Image{{"/nvdimm", "", Memory, "raw", true}}},
+			[]Image{{"/nvdimm", "", role.Memory, "raw", true, false}}},
 		"container": {"<devices><filesystem type='file'><driver type='loop' format='qcow2'/><source file='/root.img'/><target dir='/'/></filesystem></devices>",
-			[]Image{{"/root.img", "/", Filesystem, "qcow2", true}}},
+			[]Image{{"/root.img", "/", role.FS, "qcow2", true, false}}},
 		"escaped": {"<devices><disk type='file'><source file='/a &amp; &quot;b&quot; &#xfc;'/><target dev='vda'/></disk></devices>",
-			[]Image{{`/a & "b" ü`, "vda", Disk, "raw", true}}},
+			[]Image{{`/a & "b" ü`, "vda", role.Disk, "raw", true, false}}},
 	}
 }
 
@@ -120,7 +124,7 @@ func TestParseDefinition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(&Domain{Name: "d", UUID: "u", Images: []Image{{"/a", "vda", Disk, "raw", true}}}, d); diff != "" {
+	if diff := cmp.Diff(&Domain{Name: "d", UUID: "u", Images: []Image{{"/a", "vda", role.Disk, "raw", true, false}}}, d); diff != "" {
 		t.Error(diff)
 	}
 	if _, _, err := ParseDefinition(inDomain(""), nil); err == nil {

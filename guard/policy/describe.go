@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -12,10 +14,13 @@ func (p *Policy) Describe(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n", strings.ReplaceAll(p.Source, "\n", " "))
 	p.Default.describe(&b)
-	list(&b, "vmm", p.Processes.VMMs)
-	list(&b, "manager", p.Processes.Managers)
+	fmt.Fprintf(&b, "second-layer = %s\n", quote(string(p.Second)))
+	list(&b, "vmm", append([]string{wordOnly}, p.Processes.VMMs...))
+	list(&b, "vmm_cgroup", p.Processes.VMMCgroups)
+	list(&b, "manager", append([]string{wordOnly}, p.Processes.Managers...))
 	list(&b, "trusted", p.Processes.Trusted)
 	list(&b, "trusted_cgroup", p.Processes.TrustedCgroups)
+	list(&b, "aligned", append([]string{wordOnly}, p.Processes.Aligned...))
 	for i := range p.Rules {
 		b.WriteString("\n[[rule]]\n")
 		list(&b, "paths", p.Rules[i].Paths)

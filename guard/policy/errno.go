@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -25,7 +27,7 @@ func parseErrno(name string) (syscall.Errno, error) {
 		}
 		names = append(names, e.name)
 	}
-	return 0, fmt.Errorf("%q is no error that a refusal may give: it is one of %s", name, strings.Join(names, ", "))
+	return 0, fmt.Errorf("%q is not an error that a refusal may return: use one of %s", name, strings.Join(names, ", "))
 }
 
 func errnoName(errno syscall.Errno) string {

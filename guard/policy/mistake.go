@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -24,7 +26,7 @@ func atLine(line int, err toml.ParseError) error {
 
 var (
 	settingKeys = []string{"protect", "deny", "mode", "errno", "foreign_writer", "message"}
-	topKeys     = append([]string{"vmm", "manager", "trusted", "trusted_cgroup", "rule"}, settingKeys...)
+	topKeys     = append([]string{"vmm", "manager", "trusted", "trusted_cgroup", "aligned", "second-layer", "rule"}, settingKeys...)
 	ruleKeys    = append([]string{"paths"}, settingKeys...)
 )
 

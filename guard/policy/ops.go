@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -31,7 +33,7 @@ func ParseOp(name string) (Ops, error) {
 			return 1 << i, nil
 		}
 	}
-	return 0, fmt.Errorf("%q is no operation: it is one of %s, all%s", name, strings.Join(opNames[:], ", "),
+	return 0, fmt.Errorf("%q is not an operation: use one of %s, all%s", name, strings.Join(opNames[:], ", "),
 		didYouMean(name, opNames[:]))
 }
 

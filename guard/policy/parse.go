@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -45,6 +47,7 @@ func Parse(source string, text []byte) (*Policy, error) {
 	p := Default()
 	p.Source = source
 	f.settings.apply(&p.Default)
+	set(&p.Second, f.Second)
 	for _, s := range f.Rules {
 		r := p.Default
 		s.settings.apply(&r)
@@ -54,18 +57,23 @@ func Parse(source string, text []byte) (*Policy, error) {
 		}
 		p.Rules = append(p.Rules, r)
 	}
-	f.processes(&p.Processes)
+	if err := f.processes(&p.Processes); err != nil {
+		return fail(err)
+	}
 	return p, nil
 }
 
 // file is a policy as it is written.
 type file struct {
 	settings
-	VMMs           []glob    `toml:"vmm"`
-	Managers       []glob    `toml:"manager"`
-	Trusted        []glob    `toml:"trusted"`
-	TrustedCgroups []glob    `toml:"trusted_cgroup"`
-	Rules          []section `toml:"rule"`
+	Second         *SecondLayer `toml:"second-layer"`
+	VMMs           []glob       `toml:"vmm"`
+	VMMCgroups     []glob       `toml:"vmm_cgroup"`
+	Managers       []glob       `toml:"manager"`
+	Trusted        []glob       `toml:"trusted"`
+	TrustedCgroups []glob       `toml:"trusted_cgroup"`
+	Aligned        []glob       `toml:"aligned"`
+	Rules          []section    `toml:"rule"`
 }
 
 type section struct {
@@ -105,28 +113,34 @@ func set[T any](to, from *T) {
 	}
 }
 
-// processes takes in the lists of programs. "default" in one stands for those that are known anyway.
-func (f *file) processes(p *Processes) {
+// processes takes in the lists of programs. Each adds to those that are known anyway, unless "only" stands at its head.
+func (f *file) processes(p *Processes) error {
 	for _, l := range []struct {
+		key  string
 		to   *[]string
 		from []glob
-	}{{&p.VMMs, f.VMMs}, {&p.Managers, f.Managers}, {&p.Trusted, f.Trusted}, {&p.TrustedCgroups, f.TrustedCgroups}} {
-		if l.from == nil {
-			continue
-		}
-		known := *l.to
-		*l.to = nil
-		for _, g := range l.from {
-			if g == wordDefault {
-				*l.to = append(*l.to, known...)
-			} else {
+	}{
+		{"vmm", &p.VMMs, f.VMMs}, {"vmm_cgroup", &p.VMMCgroups, f.VMMCgroups}, {"manager", &p.Managers, f.Managers}, {"trusted", &p.Trusted, f.Trusted},
+		{"trusted_cgroup", &p.TrustedCgroups, f.TrustedCgroups}, {"aligned", &p.Aligned, f.Aligned},
+	} {
+		for i, g := range l.from {
+			switch {
+			case g == wordOnly && i > 0:
+				return fmt.Errorf("%s: %q comes first in a list, and has it replace what is known anyway", l.key, wordOnly)
+			case g == wordOnly:
+				*l.to = nil
+			case g != wordDefault && !slices.Contains(*l.to, string(g)):
 				*l.to = append(*l.to, string(g))
 			}
 		}
 	}
+	return nil
 }
 
-const wordDefault = "default"
+const (
+	wordOnly    = "only"    // the list replaces what is known anyway
+	wordDefault = "default" // what is known anyway; it needs no mention
+)
 
 func texts[T ~string](list []T) []string {
 	var all []string
@@ -147,7 +161,7 @@ type (
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (p *Protect) UnmarshalText(text []byte) error {
-	return oneOf(p, text, "degree of protection", Running, Defined, Always, Never)
+	return oneOf(p, text, "protect", Running, Defined, Always, Never)
 }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -155,7 +169,12 @@ func (m *Mode) UnmarshalText(text []byte) error { return oneOf(m, text, "mode", 
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (f *ForeignWriter) UnmarshalText(text []byte) error {
-	return oneOf(f, text, "way to treat a foreign writer", Refuse, Revoke)
+	return oneOf(f, text, "foreign_writer", Refuse, Revoke)
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *SecondLayer) UnmarshalText(text []byte) error {
+	return oneOf(l, text, "second layer", SecondAuto, SecondStrict, SecondClaims, SecondOff)
 }
 
 func (o *opName) UnmarshalText(text []byte) (err error) {
@@ -179,7 +198,7 @@ func (p *pattern) UnmarshalText(text []byte) error {
 // UnmarshalText takes absolute paths only: a bare name would trust a program by a name that it can choose.
 func (g *glob) UnmarshalText(text []byte) error {
 	*g = glob(text)
-	if *g != wordDefault && !strings.HasPrefix(string(text), "/") {
+	if *g != wordDefault && *g != wordOnly && !strings.HasPrefix(string(text), "/") {
 		return fmt.Errorf("%q is not an absolute path: a program is known by where it is, not by its name", text)
 	}
 	return checkPattern(string(text))
@@ -190,6 +209,6 @@ func oneOf[T ~string](to *T, text []byte, what string, words ...T) error {
 		*to = words[i]
 		return nil
 	}
-	return fmt.Errorf("%q is no %s: it is one of %s%s", text, what, strings.Join(texts(words), ", "),
+	return fmt.Errorf("%q is not a value of %s: use one of %s%s", text, what, strings.Join(texts(words), ", "),
 		didYouMean(string(text), texts(words)))
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package policy is what the administrator decided about images: which are protected, when, from what, and who counts
 // as what. It is read from a TOML file (imgward-policy(5)); without one the preset "default" holds.
 //
@@ -17,6 +19,8 @@ type Policy struct {
 	Rules []Rule
 	// Processes says who is who.
 	Processes Processes
+	// Second says what the second layer is to be.
+	Second SecondLayer
 }
 
 // Rule is how some images are protected.
@@ -37,8 +41,13 @@ type Processes struct {
 	Managers []string
 	// Trusted programs, a backup agent for example, may do anything to any image.
 	Trusted []string
+	// VMMCgroups are control groups, with those below them, whose processes count as VMMs, whatever they execute.
+	VMMCgroups []string
 	// TrustedCgroups are control groups, with those below them, whose processes are trusted.
 	TrustedCgroups []string
+	// Aligned programs, beside VMMs, read and write with O_DIRECT in whole blocks to the end. It is no right: their O_DIRECT
+	// goes by kernel passthrough, that of others through the daemon, which takes any alignment.
+	Aligned []string
 }
 
 // Protect says when an image is protected.
@@ -70,6 +79,17 @@ const (
 	// Revoke lets the VM's open go ahead, and refuses the outsider's next write. A writer that opened the image before
 	// this policy was in force, or created it, writes past the daemon and cannot be stopped: then it is as Refuse.
 	Revoke ForeignWriter = "revoke"
+)
+
+// SecondLayer says which parts of the second layer protect, beside any view.
+type SecondLayer string
+
+// What the second layer may be.
+const (
+	SecondAuto   SecondLayer = "auto"   // whatever the kernel can do
+	SecondStrict SecondLayer = "strict" // and each write is judged, also through a descriptor from before the image was in use
+	SecondClaims SecondLayer = "claims" // block devices in use are held with O_EXCL, no more
+	SecondOff    SecondLayer = "off"
 )
 
 // For returns the rule for a path below the view. An empty path (the caller used a descriptor, and no name is known)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -54,10 +56,12 @@ const sample = `
 protect = "defined"
 errno = "EPERM"
 message = "ask ops"
-vmm = ["default", "/opt/qemu/bin/qemu-*"]
-manager = ["/opt/libvirt/sbin/*"]
+second-layer = "claims"
+vmm = ["/opt/qemu/bin/qemu-*"]
+manager = ["only", "/opt/libvirt/sbin/*"]
 trusted = ["/usr/bin/backup"]
 trusted_cgroup = ["/system.slice/backup.service"]
+aligned = ["/opt/qemu/bin/qemu-img"]
 
 [[rule]]
 paths = ["golden/**", "*.iso"]
@@ -85,7 +89,9 @@ func TestParse(t *testing.T) {
 			VMMs:     append(DefaultProcesses().VMMs, "/opt/qemu/bin/qemu-*"),
 			Managers: []string{"/opt/libvirt/sbin/*"}, Trusted: []string{"/usr/bin/backup"},
 			TrustedCgroups: []string{"/system.slice/backup.service"},
+			Aligned:        append(DefaultProcesses().Aligned, "/opt/qemu/bin/qemu-img"),
 		},
+		Second: SecondClaims,
 	}
 	if diff := cmp.Diff(want, p); diff != "" {
 		t.Error(diff)
@@ -126,9 +132,9 @@ func TestMistakes(t *testing.T) {
 		"# x\n\n[[rule]]\npaths = [\"a\"]\nprotct = \"never\"": `line 5: unknown key "protct" in [[rule]] (did you mean "protect"?)`,
 		"[[rule]]\npaths=[\"a\"]\nvmm = [\"/a\"]":              `line 3: unknown key "vmm" in [[rule]]`,
 		"[rules]\na = 1":                      `line 1: unknown key "rules" (did you mean "rule"?)`,
-		"\nprotect = \"runing\"":              `line 2: "runing" is no degree of protection: it is one of running, defined, always, never (did you mean "running"?)`,
-		"deny = [\n\"truncate\",\n\"unlnk\"]": `"unlnk" is no operation: it is one of truncate, write, unlink, rename, set-flags, all (did you mean "unlink"?)`,
-		"errno = \"EXDEV\"":                   `line 1: "EXDEV" is no error that a refusal may give`,
+		"\nprotect = \"runing\"":              `line 2: "runing" is not a value of protect: use one of running, defined, always, never (did you mean "running"?)`,
+		"deny = [\n\"truncate\",\n\"unlnk\"]": `"unlnk" is not an operation: use one of truncate, write, unlink, rename, set-flags, all (did you mean "unlink"?)`,
+		"errno = \"EXDEV\"":                   `line 1: "EXDEV" is not an error that a refusal may return`,
 		"vmm = [\"qemu-kvm\"]":                `line 1: "qemu-kvm" is not an absolute path`,
 		"[[rule]]\nprotect = \"always\"":      `a [[rule]] has no paths`,
 		"[[rule]]\npaths = [\"a[\"]":          `line 2: pattern "a[": syntax error in pattern`,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -43,5 +45,6 @@ func Default() *Policy {
 			Protect: Running, Deny: AllOps, Mode: Enforce, Errno: defaultErrno, Writer: Refuse,
 		},
 		Processes: DefaultProcesses(),
+		Second:    SecondAuto,
 	}
 }

@@ -1,17 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 // binDirs is where distributions install programs; /bin and /sbin are the same directories everywhere by now, and the
 // kernel prints an executable's path without symbolic links.
 var binDirs = [...]string{"/usr/bin", "/usr/sbin", "/usr/libexec", "/usr/local/bin"}
 
-// DefaultProcesses knows the VMMs and managers of the distributions.
+// DefaultProcesses knows the VMMs, managers and disk tools of the distributions.
 func DefaultProcesses() Processes {
-	return Processes{VMMs: defaultVMMs(), Managers: defaultManagers()}
+	return Processes{VMMs: defaultVMMs(), Managers: defaultManagers(), Aligned: inBinDirs("qemu-img", "qemu-io", "imgcp", "fio")}
 }
 
-func defaultVMMs() []string {
-	return inBinDirs("qemu-system-*", "qemu-kvm", "kvm", "qemu-nbd", "qemu-storage-daemon", "cloud-hypervisor",
-		"firecracker", "crosvm")
+func defaultVMMs() []string { return inBinDirs(VMMNames()...) }
+
+// VMMNames are globs of what the executables of VMMs are called. Wherever it lies, a program of such a name is evidence
+// that the images which it has open are in use.
+func VMMNames() []string {
+	return []string{"qemu-system-*", "qemu-kvm", "kvm", "qemu-nbd", "qemu-storage-daemon", "cloud-hypervisor", "firecracker",
+		"crosvm"}
 }
 
 // defaultManagers: libvirt's daemons, and the helpers that outlive their parent's fork.

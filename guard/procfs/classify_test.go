@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package procfs
 
 import (
@@ -9,6 +11,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"imgward/test/need"
 )
 
 // program copies a program of the host under another name, and returns its path.
@@ -86,6 +90,16 @@ func awaitExe(t testing.TB, pid int, base string) {
 
 func classifier() *Classifier { return &Classifier{FS: FS{Root: "/proc"}} }
 
+// listed says whether a process is what it is by its executable's inode.
+func listed(t testing.TB, c *Classifier, pid int) bool {
+	t.Helper()
+	p, err := c.Classify(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Listed
+}
+
 func kindOf(t testing.TB, c *Classifier, pid int) Kind {
 	t.Helper()
 	p, err := c.Classify(pid)
@@ -105,7 +119,7 @@ func TestClassifyByExecutable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Kind != VMM || got.PID != p.Process.Pid || got.Start == 0 || got.Exe != vmm || got.Comm != "qemu-system-x86" {
+	if got.Kind != VMM || !got.Listed || got.PID != p.Process.Pid || got.Start == 0 || got.Exe != vmm || got.Comm != "qemu-system-x86" {
 		t.Errorf("the VMM is %+v", got)
 	}
 	impostor := start(t, program(t, "qemu-system-x86_64", "cat"))
@@ -116,6 +130,19 @@ func TestClassifyByExecutable(t *testing.T) {
 	awaitExe(t, self.Process.Pid, "cat")
 	if k := kindOf(t, c, self.Process.Pid); k != Outsider {
 		t.Errorf("a program that only calls itself so is %v, want an outsider", k)
+	}
+}
+
+// TestClassifyAligned: a program is known as aligned by where it is, not by its name.
+func TestClassifyAligned(t *testing.T) {
+	known := program(t, "qemu-img", "cat")
+	c := classifier()
+	c.Aligned = []string{known}
+	for path, want := range map[string]bool{known: true, program(t, "qemu-img", "cat"): false} {
+		p := start(t, path)
+		if got, err := c.Classify(p.Process.Pid); err != nil || got.Aligned != want || got.Kind != Outsider {
+			t.Errorf("%s is %+v (%v), want an outsider, aligned: %v", path, got, err, want)
+		}
 	}
 }
 
@@ -155,9 +182,7 @@ func TestClassifyUpgradedVMM(t *testing.T) {
 }
 
 func TestClassifyDeletedImpostor(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make a file of another user's")
-	}
+	need.Have(t, need.Root)
 	vmm := program(t, "qemu-kvm", "cat")
 	if err := os.Chown(vmm, 65534, 65534); err != nil {
 		t.Fatal(err)
@@ -168,16 +193,56 @@ func TestClassifyDeletedImpostor(t *testing.T) {
 	}
 	c := classifier()
 	c.VMMs = []string{vmm}
-	if k := kindOf(t, c, p.Process.Pid); k != Outsider {
-		t.Errorf("an ordinary user's deleted program is %v, want an outsider", k)
+	if listed(t, c, p.Process.Pid) {
+		t.Error("an ordinary user's deleted program is listed")
+	}
+}
+
+// A VMM is evidence wherever it lies, whatever runs it and whatever it is called; that makes it no listed one.
+func TestUnlistedVMMs(t *testing.T) {
+	c := classifier()
+	c.VMMNames = []string{"qemu-system-*", "firecracker"}
+	machine := `
+import fcntl, os, sys
+vm = fcntl.ioctl(os.open("/dev/kvm", os.O_RDWR), 0xae01, 0)
+print("ready", flush=True)
+sys.stdin.read()`
+	for name, tc := range map[string]struct {
+		args []string
+		want bool
+	}{
+		"QEMU in /opt":            {[]string{program(t, "qemu-system-riscv64", "cat")}, true},
+		"QEMU that was renamed":   {[]string{program(t, "qemu-system-x86_64.dpkg-old", "cat")}, true},
+		"a jailed firecracker":    {[]string{program(t, "firecracker", "cat")}, true},
+		"whoever holds a machine": {[]string{"python3", "-c", machine}, true},
+		"anybody":                 {[]string{program(t, "vmm", "cat")}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.args[0] == "python3" {
+				need.KVM(t)
+			}
+			p := start(t, tc.args[0], tc.args[1:]...)
+			if tc.args[0] != "python3" {
+				io.WriteString(p.in, "ready\n")
+			}
+			p.hear(t)
+			got, err := c.Classify(p.Process.Pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if is := c.RunsVM(got); is != tc.want || got.Listed {
+				t.Errorf("%v, %+v", is, got)
+			}
+			if again, err := c.Classify(p.Process.Pid); err != nil || (again.Kind == VMM) != tc.want {
+				t.Errorf("not remembered: %+v, %v", again, err)
+			}
+		})
 	}
 }
 
 // In a mount namespace of one's own, any program can have the path of a VMM.
 func TestClassifyOtherMountNamespace(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a mount namespace")
-	}
+	need.Have(t, need.Root, need.Mounting)
 	vmm, other := program(t, "qemu-kvm", "cat"), program(t, "other", "cat")
 	c := classifier()
 	c.VMMs = []string{vmm}
@@ -188,8 +253,8 @@ func TestClassifyOtherMountNamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Exe != vmm || got.Kind != Outsider {
-		t.Errorf("the impostor is %+v, want an outsider with the path %s", got, vmm)
+	if got.Exe != vmm || got.Listed || got.Kind != VMM { // a container's VMM is evidence, too
+		t.Errorf("the impostor is %+v, want an unlisted VMM with the path %s", got, vmm)
 	}
 }
 
@@ -261,15 +326,15 @@ func (p *process) hearEnd() {
 	}
 }
 
-func TestSightingsAreBounded(t *testing.T) {
-	var s sightings
-	for tid := range 5 * maxSightings {
-		s.put(tid, sighting{start: uint64(tid)})
+func TestObservationsAreBounded(t *testing.T) {
+	var s observations
+	for tid := range 5 * maxObservations {
+		s.put(tid, observation{start: uint64(tid)})
 	}
-	if len(s.known) > maxSightings {
+	if len(s.known) > maxObservations {
 		t.Errorf("%d threads are remembered", len(s.known))
 	}
-	if got, ok := s.get(5*maxSightings - 1); !ok || got.start != 5*maxSightings-1 {
+	if got, ok := s.get(5*maxObservations - 1); !ok || got.start != 5*maxObservations-1 {
 		t.Error("the last one is forgotten")
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package procfs
 
 import (
@@ -15,7 +17,7 @@ import (
 // An open that falls into the microsecond between the two waits for the lease, or gets EWOULDBLOCK if it was made with
 // O_NONBLOCK; OpenRetry is for those of our own. The zero value is ready for use.
 type Leases struct {
-	tell sync.Map // st_dev → bool; a file system that is asked about is held open by whoever asks
+	complete sync.Map // st_dev → bool; a file system that is asked about is held open by whoever asks
 }
 
 // OpenElsewhere says whether anything but fd has the file open: a process, a mapping, a loop device. fd must be open
@@ -27,7 +29,7 @@ func (l *Leases) OpenElsewhere(fd int, dev uint64) bool { return !l.granted(fd, 
 func (l *Leases) WrittenElsewhere(fd int, dev uint64) bool { return !l.granted(fd, dev, unix.F_RDLCK) }
 
 func (l *Leases) granted(fd int, dev uint64, kind int) bool {
-	if !l.telling(fd, dev) {
+	if !l.seesAll(fd, dev) {
 		return false
 	}
 	err := probeLease(fd, kind)
@@ -58,26 +60,26 @@ func asOwner(fd int, f func() error) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Setfsuid(before)
+	defer func() { _ = unix.Setfsuid(before) }() // always permitted: it is the thread's own
 	return f()
 }
 
-// telling names the file systems whose inodes the kernel's lease code sees every opener of.
-func (l *Leases) telling(fd int, dev uint64) bool {
-	if known, ok := l.tell.Load(dev); ok {
+// seesAll names the file systems whose inodes the kernel's lease code sees every opener of.
+func (l *Leases) seesAll(fd int, dev uint64) bool {
+	if known, ok := l.complete.Load(dev); ok {
 		return known.(bool)
 	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return false
 	}
-	tells := false
+	sees := false
 	switch uint32(fs.Type) {
 	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC:
-		tells = true
+		sees = true
 	}
-	l.tell.Store(dev, tells)
-	return tells
+	l.complete.Store(dev, sees)
+	return sees
 }
 
 // OpenRetry repeats an O_NONBLOCK open that met a lease probe of another check.

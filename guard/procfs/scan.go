@@ -1,6 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package procfs
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -17,6 +20,9 @@ type OpenFile struct {
 	Mode           uint32 // type and permissions, as stat(2) gives them
 	Path           string // as the kernel prints it
 	Write          bool   // opened for writing
+	Size           uint64 // in bytes; of a file of FUSE, what the kernel remembers
+	// Stream: opened for writing alone, or for appending: a log, serial output. No disk is opened so.
+	Stream bool
 }
 
 // Match says by Dev, Ino, Rdev and Mode whether a file is the one that is looked for; the rest is not known yet. It saves
@@ -24,33 +30,49 @@ type OpenFile struct {
 type Match func(*OpenFile) bool
 
 // VMMFiles calls yield for every regular file and block device that a VMM process holds open and that match takes, until
-// yield says false. A process that ends meanwhile is left out. stuck are those that could not be looked at: they are
-// about to execute another program, and may be anything. The error is ctx's, or about /proc itself.
+// yield says false. A process that ends meanwhile is left out, and so are those whose executable skip names. stuck are
+// those that could not be looked at: they are about to execute another program, and may be anything. The error is ctx's,
+// or about /proc itself.
 //
 // Files mapped into memory and closed since (mmap) do not show in /proc/PID/fd; no VMM does that with a disk.
-func (c *Classifier) VMMFiles(ctx context.Context, match Match, yield func(OpenFile) bool) (stuck []int, err error) {
+func (c *Classifier) VMMFiles(ctx context.Context, match Match, skip func(exe string) bool, yield func(OpenFile) bool) (stuck []int, err error) {
 	pids, err := c.FS.pids()
 	if err != nil {
 		return nil, err
 	}
 	return walk(ctx, &c.walker, pids, func(pid int, found func(OpenFile) bool) {
-		if !matchesAny(c.VMMs, c.FS.exePath(pid)) {
+		exe := c.FS.exePath(pid)
+		if exe == "" || pid == os.Getpid() || skip(exe) {
+			return // a kernel thread, or this very daemon
+		}
+		// What it is costs more than what it has open, where a certain file is wanted.
+		if match == nil && !c.isVMM(pid) || match != nil && !c.FS.Holds(pid, match) {
 			return
 		}
-		if p, err := c.Classify(pid); err == nil && p.Kind == VMM {
+		if p, err := c.Classify(pid); err == nil && c.runsVM(p) {
 			c.FS.files(p, match, found)
 		}
 	}, yield)
 }
 
-// Holds says whether the process has a file open that match takes.
-func (f FS) Holds(p Process, match Match) bool {
+func (c *Classifier) isVMM(pid int) bool {
+	p, err := c.Classify(pid)
+	return err == nil && c.runsVM(p)
+}
+
+// Holds says whether a process has a file open that match takes.
+func (f FS) Holds(pid int, match Match) bool {
 	found := false
-	f.files(p, match, func(OpenFile) bool {
+	f.files(Process{PID: pid}, match, func(OpenFile) bool {
 		found = true
 		return false
 	})
 	return found
+}
+
+// Files calls yield for the files that a process has open and that match takes, until it says false.
+func (f FS) Files(pid int, match Match, yield func(*OpenFile) bool) {
+	f.files(Process{PID: pid}, match, func(o OpenFile) bool { return yield(&o) })
 }
 
 // exePath is the path of what a process executes, without the kernel's mark for a file that was replaced; empty if there
@@ -101,6 +123,7 @@ func (f FS) files(p Process, match Match, yield func(OpenFile) bool) bool {
 			continue
 		}
 		o.Process = p
+		o.Stream = o.Stream || o.Write && f.appends(p.PID, name)
 		if !yield(o) {
 			return false
 		}
@@ -113,7 +136,7 @@ func (f FS) files(p Process, match Match, yield func(OpenFile) bool) bool {
 // from the kernel's memory: the file may lie in the view whose request we are serving.
 func openFile(dirfd int, name string, match Match) (OpenFile, bool) {
 	var st unix.Statx_t
-	if err := unix.Statx(dirfd, name, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_INO, &st); err != nil {
+	if err := unix.Statx(dirfd, name, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_INO|unix.STATX_SIZE, &st); err != nil {
 		return OpenFile{}, false
 	}
 	o := fileOf(&st)
@@ -130,12 +153,26 @@ func openFile(dirfd int, name string, match Match) (OpenFile, bool) {
 		return o, false
 	}
 	o.Path, o.Write = string(target[:n]), link.Mode&0o200 != 0
+	o.Stream = link.Mode&0o600 == 0o200
 	return o, true
+}
+
+// appends says whether a descriptor was opened with O_APPEND; see proc_pid_fdinfo(5).
+func (f FS) appends(pid int, fd string) bool {
+	var buf [256]byte
+	n, err := f.read(pid, "fdinfo/"+fd, buf[:])
+	if err != nil {
+		return false
+	}
+	_, rest, _ := bytes.Cut(buf[:n], []byte("flags:"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	flags, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 8, 64)
+	return err == nil && flags&unix.O_APPEND != 0
 }
 
 func fileOf(st *unix.Statx_t) OpenFile {
 	return OpenFile{
 		Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino, Rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor),
-		Mode: uint32(st.Mode),
+		Mode: uint32(st.Mode), Size: st.Size,
 	}
 }

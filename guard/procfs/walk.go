@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package procfs
 
 import (
@@ -11,7 +13,8 @@ import (
 // stuckAfter is how long a process may take to be looked at: far longer than a busy machine makes it.
 const stuckAfter = 2 * time.Second
 
-// walker looks at processes one after the other, and does not get stuck.
+// walker looks at processes one after the other, and does not get stuck. What it waits for those that are stuck does not grow
+// with their number.
 //
 // A process in execve(2) cannot be looked at: the links and the stat file of /proc/PID wait until it is through
 // (exec_update_lock, seen on 6.18), which takes for ever where it closes a file, or runs a program, of a file system
@@ -21,23 +24,76 @@ type walker struct {
 	stuck map[int]bool // pids that a goroutine waits for still
 }
 
-// walk has look look at each pid, in another goroutine, and gives yield what it finds, until yield says false. look may
+// walk has visit look at each pid, in another goroutine, and gives yield what it finds, until yield says false. visit may
 // call found as often as it likes, and ends when that says false. It returns the pids that could not be looked at.
-func walk[T any](ctx context.Context, w *walker, pids []int, look func(pid int, found func(T) bool), yield func(T) bool) (stuck []int, err error) {
-	for len(pids) > 0 {
-		if err := ctx.Err(); err != nil {
-			return stuck, fmt.Errorf("procfs: look at all processes: %w", err)
+func walk[T any](ctx context.Context, w *walker, pids []int, visit func(pid int, found func(T) bool), yield func(T) bool) (stuck []int, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("procfs: look at all processes: %w", err)
+	}
+	t := &tour[T]{pids: pids, results: make(chan T), over: make(chan struct{})}
+	go t.run(w, visit)
+	end, err := t.follow(ctx, yield)
+	stuck = t.skipped
+	if err != nil || end == len(pids) {
+		return stuck, err
+	}
+	abandon(w, t, pids[end])
+	more, err := together(ctx, w, pids[end+1:], visit, yield)
+	return append(append(stuck, pids[end]), more...), err
+}
+
+// together has visit look at all pids at the same time: where one is stuck others are, behind the same file system, and they
+// are waited for once.
+func together[T any](ctx context.Context, w *walker, pids []int, visit func(pid int, found func(T) bool), yield func(T) bool) (stuck []int, err error) {
+	results, done, over := make(chan T), make(chan int), make(chan struct{})
+	defer close(over)
+	pending := make(map[int]bool)
+	for _, pid := range pids {
+		if w.isStuck(pid) {
+			stuck = append(stuck, pid)
+			continue
 		}
-		t := &tour[T]{pids: pids, results: make(chan T), over: make(chan struct{})}
-		go t.run(w, look)
-		end, err := t.follow(ctx, yield)
-		stuck = append(stuck, t.skipped...)
-		if err != nil || end == len(pids) {
-			return stuck, err
+		pending[pid] = true
+		go func() {
+			visit(pid, func(r T) bool {
+				select {
+				case results <- r:
+					return true
+				case <-over:
+					return false
+				}
+			})
+			select {
+			case done <- pid:
+			case <-over:
+				w.mark(pid, false)
+			}
+		}()
+	}
+	tick := time.NewTicker(stuckAfter)
+	defer tick.Stop()
+	for moved := true; len(pending) > 0; {
+		select {
+		case r := <-results:
+			if !yield(r) {
+				return stuck, nil
+			}
+			moved = true
+		case pid := <-done:
+			delete(pending, pid)
+			moved = true
+		case <-ctx.Done():
+			return stuck, fmt.Errorf("procfs: look at all processes: %w", ctx.Err())
+		case <-tick.C:
+			if !moved {
+				for pid := range pending {
+					w.mark(pid, true)
+					stuck = append(stuck, pid)
+				}
+				return stuck, nil
+			}
+			moved = false
 		}
-		stuck = append(stuck, pids[end])
-		abandon(w, t, pids[end])
-		pids = pids[end+1:]
 	}
 	return stuck, nil
 }
@@ -51,7 +107,7 @@ type tour[T any] struct {
 	over    chan struct{}
 }
 
-func (t *tour[T]) run(w *walker, look func(int, func(T) bool)) {
+func (t *tour[T]) run(w *walker, visit func(int, func(T) bool)) {
 	defer close(t.results)
 	found := func(r T) bool {
 		select {
@@ -72,7 +128,7 @@ func (t *tour[T]) run(w *walker, look func(int, func(T) bool)) {
 			t.skipped = append(t.skipped, pid)
 			continue
 		}
-		look(pid, found)
+		visit(pid, found)
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package procfs
 
 import (
@@ -22,7 +24,7 @@ func (c *Classifier) Writers(ctx context.Context, match Match, skip func(exe str
 	}
 	_, err = walk(ctx, &c.walker, pids, func(pid int, found func(Process) bool) {
 		exe := c.FS.exePath(pid)
-		if exe == "" || pid == os.Getpid() || matchesAny(c.VMMs, exe) || skip(exe) || !c.FS.writes(pid, match) {
+		if exe == "" || pid == os.Getpid() || skip(exe) || !c.FS.writes(pid, match) {
 			return
 		}
 		if p, err := c.Classify(pid); err == nil && p.Kind != VMM {
@@ -32,14 +34,18 @@ func (c *Classifier) Writers(ctx context.Context, match Match, skip func(exe str
 	return err
 }
 
+// HasForWriting says whether a process has a file open for writing that match takes.
+func (f FS) HasForWriting(pid int, match Match) (is bool) {
+	f.files(Process{PID: pid}, match, func(o OpenFile) bool {
+		is = o.Write
+		return !is
+	})
+	return is
+}
+
 // writes says whether a process has a file open for writing that match takes, or mapped.
 func (f FS) writes(pid int, match Match) bool {
-	found := false
-	f.files(Process{PID: pid}, match, func(o OpenFile) bool {
-		found = o.Write
-		return !found
-	})
-	return found || f.maps(pid, match)
+	return f.HasForWriting(pid, match) || f.maps(pid, match)
 }
 
 // maps says whether a process has a file mapped for shared writing that match takes. The mapping may be all that is

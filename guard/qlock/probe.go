@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package qlock speaks QEMU's image locking: byte-range locks by which QEMU processes, also on different hosts of a
 // cluster file system, agree on who may do what to one image (block/file-posix.c, docs/system/qemu-block-drivers).
 //

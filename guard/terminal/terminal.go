@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package terminal tells people things where they are looking: on the controlling terminal of the process that they
 // started, or in the log of the VMM that libvirt started for them.
 //
@@ -29,6 +31,18 @@ func Tell(proc procfs.FS, pid int, line func() string) error {
 	}
 	defer unix.Close(fd)
 	// The carriage return is for a terminal that a program has put into raw mode.
+	return write(fd, line()+"\r\n")
+}
+
+// TellDevice writes a line to a terminal of this host by its device number, for a process that has ended.
+func TellDevice(device uint64, line func() string) error {
+	fd, err := reopen(devicePath(device), unix.O_WRONLY, func(st *unix.Stat_t) bool {
+		return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == device
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
 	return write(fd, line()+"\r\n")
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package terminal
 
 import (
@@ -12,6 +14,7 @@ import (
 
 	"imgward/guard/internal/pty"
 	"imgward/guard/procfs"
+	"imgward/test/need"
 )
 
 var proc = procfs.FS{Root: "/proc"}
@@ -88,9 +91,7 @@ func TestTell(t *testing.T) {
 
 // In a container the same number is another terminal; only the process's own descriptors lead to the right one.
 func TestTellOtherNamespace(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a mount namespace")
-	}
+	need.Have(t, need.Root, need.Mounting)
 	const unshare = `exec unshare -m bash -c '%` + ready + `'`
 	master, pid := run(t, strings.Replace(unshare, "%", "true", 1))
 	if err := Tell(proc, pid, text("hello")); err != nil {

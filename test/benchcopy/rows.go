@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -14,6 +16,17 @@ const (
 	tib = 1 << 40
 )
 
+// The sizes decide: the time to move data is many times what a start of the program takes, and fits into memory with its
+// copy. Only the small rows are about the start.
+const (
+	denseSize  = 2 * gib
+	sparseSize = 40 * gib // with 1 GiB of data
+	zeroSize   = gib
+	combSize   = 256 * mib
+	deviceSize = gib
+	volumeSize = 6 * gib // the largest source, its copy, and room for a file system to breathe
+)
+
 // row is one line of the table: an image, and who copies it.
 type row struct {
 	name    string
@@ -24,24 +37,26 @@ type row struct {
 	target  string // a device instead of a new file
 	source  string // a device instead of the image
 	huge    bool   // too large to be compared byte by byte
+	quick   bool   // milliseconds: more rounds
 }
 
-// rows are the cases of issue 4.
 func rows(c *config, v *volume) []row {
 	both, durable := []bool{true, false}, []bool{true}
 	all := append(imgcps(c), peers...)
-	limits := append(all[:len(all):len(all)], limit(v.path("source", false), 4*gib/c.scale))
+	size := denseSize / c.scale
+	limits := append(all[:len(all):len(all)], limit(v.path("source", false), size))
 	r := []row{
-		{name: "dense", image: dense(4 * gib / c.scale), tools: limits, durable: both, cold: true},
-		{name: "dense-cached", image: dense(4 * gib / c.scale), tools: all, durable: both},
-		{name: "sparse", image: sparse(40*gib/c.scale, gib/c.scale), tools: without(all, "dd"), durable: both}, // dd fills the holes: minutes
-		{name: "zeroes", image: writtenZeroes(2 * gib / c.scale), tools: all, durable: both},
-		{name: "comb", image: comb(gib / c.scale), tools: all, durable: both},
-		{name: "empty", image: sparse(8*tib, 0), tools: without(all, "dd", "ddrescue", "nbdcopy"), durable: durable, huge: true},
-		{name: "create", tools: creators(c, 10*gib/c.scale), durable: both},
+		{name: "dense", image: dense(size), tools: limits, durable: both, cold: true},
+		{name: "dense-cached", image: dense(size), tools: all, durable: both},
+		{name: "sparse", image: sparse(sparseSize/c.scale, gib/c.scale), tools: without(all, "dd"), durable: durable}, // dd fills the holes: minutes
+		{name: "zeroes", image: writtenZeroes(zeroSize / c.scale), tools: all, durable: durable},
+		{name: "comb", image: comb(combSize / c.scale), tools: all, durable: durable},
+		{name: "create", tools: creators(c, size), durable: durable},
+		{name: "small", image: dense(mib), tools: all, durable: durable, quick: true},
+		{name: "empty", image: sparse(8*tib, 0), tools: without(all, "dd", "ddrescue", "nbdcopy"), durable: durable, huge: true, quick: true},
 	}
 	if v.name != "ext4" {
-		r = append(r, row{name: "reflink", image: dense(4 * gib / c.scale), tools: reflinkers(c), durable: both})
+		r = append(r, row{name: "reflink", image: dense(size), tools: reflinkers(c), durable: durable, quick: true})
 	}
 	return r
 }
@@ -49,7 +64,7 @@ func rows(c *config, v *volume) []row {
 // deviceRows copy between a file and a loop device.
 func deviceRows(c *config, dev string) []row {
 	durable := []bool{true}
-	size := 2 * gib / c.scale
+	size := deviceSize / c.scale
 	return []row{
 		{name: "to-device", image: dense(size), tools: devicePeers(c), durable: durable, cold: true, target: dev},
 		{name: "from-device", image: dense(size), tools: without(append(imgcps(c), peers...), "cp --sparse"), durable: durable, cold: true, source: dev},
@@ -58,7 +73,7 @@ func deviceRows(c *config, dev string) []row {
 
 // viewRow copies through a view and beside it.
 func viewRow(c *config) row {
-	return row{name: "view", image: dense(4 * gib / c.scale), tools: viewers(c), durable: []bool{true}, cold: true}
+	return row{name: "view", image: dense(denseSize / c.scale), tools: viewers(c), durable: []bool{true}, cold: true}
 }
 
 // dense is random data from end to end.

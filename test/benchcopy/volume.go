@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -11,9 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// volumeSize holds the largest source and its copy at full scale.
-const volumeSize = 24 << 30
-
 // volume is a file system on a loop device, mounted on a directory of its own.
 type volume struct {
 	name, dir  string // the file system's, and where it is mounted
@@ -23,8 +22,7 @@ type volume struct {
 	imgward    string
 }
 
-// makeVolume makes a file system on a loop device that reads and writes its file directly: otherwise every tool would be
-// measured against the host's page cache.
+// makeVolume makes a file system on a loop device.
 func makeVolume(fs, base string, size int64) (*volume, error) {
 	root, err := os.MkdirTemp(base, "benchcopy-")
 	if err != nil {
@@ -47,14 +45,47 @@ func makeVolume(fs, base string, size int64) (*volume, error) {
 	return v, nil
 }
 
+// allocate makes a file that a loop device can write to without waiting for its file system. What lies in memory takes
+// none before it is written.
 func allocate(name string, size int64) error {
+	inMemory, err := onTmpfs(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	if inMemory {
+		return command("truncate", "-s", fmt.Sprint(size), name)
+	}
 	return command("fallocate", "-l", fmt.Sprint(size), name)
 }
 
 // attach returns a free loop device for the file.
 func attach(file string) (string, error) {
-	out, err := exec.Command("losetup", "--find", "--show", "--direct-io=on", file).Output()
+	inMemory, err := onTmpfs(file)
+	if err != nil {
+		return "", err
+	}
+	args := []string{"--find", "--show", file}
+	if !inMemory { // or the tools are measured against the host's page cache
+		args = append(args, "--direct-io=on")
+	}
+	out, err := exec.Command("losetup", args...).Output()
 	return strings.TrimSpace(string(out)), err
+}
+
+func onTmpfs(name string) (bool, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(name, &st)
+	return st.Type == unix.TMPFS_MAGIC, err
+}
+
+// sync waits for what was written to the volume.
+func (v *volume) sync() error {
+	d, err := os.Open(v.dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
 }
 
 // path is a file on the volume, directly or through the view.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // benchsurvive measures the pause that a client sees when a view's worker is killed or upgraded: how long a
 // request waits that the kernel cannot answer itself. Beside it, whether reads in kernel passthrough pause.
 //
@@ -19,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"imgward/test/quiet"
 )
 
 // settle is how long a worker serves before it is killed: there is a standby by then.
@@ -42,8 +46,8 @@ func main() {
 	handles := flag.Int("handles", 1000, "files held open")
 	dir := flag.String("dir", "/var/lib", "where to make the scratch directory")
 	flag.Parse()
-	fmt.Printf("| nodes | open files | end of the worker | pause p50 | p90 | p99 | longest | longest read in passthrough |\n" +
-		"| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |\n")
+	fmt.Printf("| nodes | open files | end of the worker | pause p50 | p90 | p99 | longest | longest read in passthrough | load |\n" +
+		"| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, r := range []struct {
 		nodes int
 		end   end
@@ -85,8 +89,8 @@ func row(parent string, nodes, handles, count int, e end) (err error) {
 	at := func(q float64) time.Duration {
 		return pauses[int(q*float64(len(pauses)-1))].Round(100 * time.Microsecond)
 	}
-	fmt.Printf("| %d | %d | %s | %v | %v | %v | %v | %v |\n", nodes, handles, e.name,
-		at(0.5), at(0.9), at(0.99), at(1), slowest.Round(10*time.Microsecond))
+	fmt.Printf("| %d | %d | %s | %v | %v | %v | %v | %v | %s |\n", nodes, handles, e.name,
+		at(0.5), at(0.9), at(0.99), at(1), slowest.Round(10*time.Microsecond), quiet.Load())
 	return nil
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -42,29 +44,29 @@ type stream struct {
 }
 
 func fio(name, unit, asks, options string) workload {
-	run := func(ctx context.Context, p *place, cfg *config) (float64, int64, error) {
+	run := func(ctx context.Context, p *place, cfg *config) (done, error) {
 		args := append(strings.Fields(options),
 			"--name=job", "--filename="+filepath.Join(p.dir, dataFile), "--output-format=json", "--time_based", "--invalidate=0",
 			fmt.Sprintf("--size=%dM", cfg.size), fmt.Sprintf("--runtime=%d", int(cfg.period.Seconds())))
 		out, err := exec.CommandContext(ctx, "fio", args...).Output()
 		if err != nil {
 			first, _, _ := strings.Cut(string(out), "\n")
-			return 0, 0, fmt.Errorf("fio %s: %w: %s", options, err, first)
+			return done{}, fmt.Errorf("fio %s: %w: %s", options, err, first)
 		}
 		var r report
 		// A note may come before the JSON.
 		_, object, _ := strings.Cut(string(out), "{")
 		if err := json.Unmarshal([]byte("{"+object), &r); err != nil || len(r.Jobs) != 1 {
-			return 0, 0, fmt.Errorf("fio printed what is no report (%w):\n%s", err, out)
+			return done{}, fmt.Errorf("fio printed what is no report (%w):\n%s", err, out)
 		}
 		s := r.Jobs[0].Read
 		if s.Bytes == 0 {
 			s = r.Jobs[0].Write
 		}
 		if unit == "IOPS" {
-			return s.IOPS, s.Bytes, nil
+			return done{value: s.IOPS, bytes: s.Bytes}, nil
 		}
-		return float64(s.Bandwidth) / 1e6, s.Bytes, nil
+		return done{value: float64(s.Bandwidth) / 1e6, bytes: s.Bytes}, nil
 	}
-	return workload{name: name, unit: unit, asks: asks, run: run}
+	return workload{name: name, unit: unit, asks: asks, moves: true, run: run}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -27,8 +29,8 @@ func floodWorkloads() []workload {
 		if strings.HasPrefix(w.name, "4k random") && strings.HasSuffix(w.name, "depth 32") {
 			quiet := w.run
 			w.name += ", beside refusals"
-			w.run = func(ctx context.Context, p *place, cfg *config) (float64, int64, error) {
-				return besideFlood(ctx, p, func() (float64, int64, error) { return quiet(ctx, p, cfg) })
+			w.run = func(ctx context.Context, p *place, cfg *config) (done, error) {
+				return besideFlood(ctx, p, func() (done, error) { return quiet(ctx, p, cfg) })
 			}
 			list = append(list, w)
 		}
@@ -37,19 +39,19 @@ func floodWorkloads() []workload {
 }
 
 // besideFlood does work while the flood goes on, and prints what the flood came to.
-func besideFlood(ctx context.Context, p *place, work func() (float64, int64, error)) (float64, int64, error) {
+func besideFlood(ctx context.Context, p *place, work func() (done, error)) (done, error) {
 	image := filepath.Join(p.dir, "flood.img")
 	if err := os.WriteFile(image, make([]byte, 1<<20), 0o644); err != nil {
-		return 0, 0, err
+		return done{}, err
 	}
 	vm := exec.CommandContext(ctx, "qemu-system-x86_64", "-machine", "pc,accel=tcg", "-m", "16", "-S", "-display", "none", "-nodefaults",
 		"-drive", "if=none,id=d,format=raw,file="+image, "-monitor", "stdio")
 	monitor, err := vm.StdinPipe()
 	if err != nil {
-		return 0, 0, err
+		return done{}, err
 	}
 	if err := vm.Start(); err != nil {
-		return 0, 0, err
+		return done{}, err
 	}
 	defer func() {
 		monitor.Close()
@@ -57,10 +59,10 @@ func besideFlood(ctx context.Context, p *place, work func() (float64, int64, err
 		vm.Wait()
 	}()
 	if err := opened(ctx, vm.Process.Pid, image); err != nil {
-		return 0, 0, err
+		return done{}, err
 	}
 	if err := domain(vm.Process.Pid, image); err != nil {
-		return 0, 0, err
+		return done{}, err
 	}
 	stop := make(chan struct{})
 	var f flood
@@ -69,7 +71,7 @@ func besideFlood(ctx context.Context, p *place, work func() (float64, int64, err
 	for range 2 {
 		all.Go(func() { f.run(image, stop) })
 	}
-	value, bytes, err := work()
+	d, err := work()
 	close(stop)
 	all.Wait()
 	seconds := time.Since(began).Seconds()
@@ -77,7 +79,7 @@ func besideFlood(ctx context.Context, p *place, work func() (float64, int64, err
 	if f.failed.Load() > 0 {
 		err = errors.Join(err, fmt.Errorf("%d truncations failed otherwise than by EBUSY", f.failed.Load()))
 	}
-	return value, bytes, err
+	return d, err
 }
 
 // statusDir is where libvirt says which domains run; here, in this program's own mount namespace, the benchmark does.

@@ -1,53 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"imgward/test/smallfiles"
 )
 
 // metadataWorkloads make system calls as fast as one thread can.
 func metadataWorkloads() []workload {
 	return []workload{
-		{name: "open and close", unit: "/s", run: openClose},
+		{name: "open for reading and close", unit: "/s", run: openClose(unix.O_RDONLY)},
+		{name: "open for writing and close", unit: "/s", run: openClose(unix.O_RDWR)},
 		{name: "create and unlink", unit: "/s", run: createUnlink},
+		{name: "link and unlink", unit: "/s", run: linkUnlink},
+		{name: "many small files", unit: "operations/s", run: manySmallFiles},
 		{name: "stat, cold", unit: "files/s", run: statCold},
-		{name: "stat, warm", unit: "files/s", run: statWarm},
-		{name: "ls -l, cold", unit: "files/s", run: listCold},
-		{name: "ls -l, warm", unit: "files/s", run: listWarm},
+		{name: "stat, warm", unit: "files/s", asks: "fresh", run: statWarm},
+		{name: "ls -lU, cold", unit: "files/s", run: listCold},
+		{name: "ls -lU, warm", unit: "files/s", asks: "fresh", run: listWarm},
 	}
 }
 
 // rate repeats an operation for the period and returns how often it went in a second.
-func rate(ctx context.Context, cfg *config, op func() error) (float64, int64, error) {
+func rate(ctx context.Context, cfg *config, op func() error) (done, error) {
 	start := time.Now()
-	for n := 0; ; n++ {
+	for n := int64(0); ; n++ {
 		// The clock is read every 64th time: it costs as much as a warm stat.
 		if elapsed := time.Since(start); n%64 == 0 && elapsed >= cfg.period {
-			return float64(n) / elapsed.Seconds(), 0, ctx.Err()
+			return done{value: float64(n) / elapsed.Seconds(), ops: n}, ctx.Err()
 		}
 		if err := op(); err != nil {
-			return 0, 0, err
+			return done{}, err
 		}
 	}
 }
 
-func openClose(ctx context.Context, p *place, cfg *config) (float64, int64, error) {
-	path := filepath.Join(p.dir, manyDir, manyName(0))
-	return rate(ctx, cfg, func() error {
-		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		return unix.Close(fd)
-	})
+// each is how often something went in a second that was done to n files since start.
+func each(n int, start time.Time) done {
+	return done{value: float64(n) / time.Since(start).Seconds(), ops: int64(n)}
 }
 
-func createUnlink(ctx context.Context, p *place, cfg *config) (float64, int64, error) {
+func openClose(flags int) func(context.Context, *place, *config) (done, error) {
+	return func(ctx context.Context, p *place, cfg *config) (done, error) {
+		path := filepath.Join(p.dir, manyDir, manyName(0))
+		return rate(ctx, cfg, func() error {
+			fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			return unix.Close(fd)
+		})
+	}
+}
+
+func createUnlink(ctx context.Context, p *place, cfg *config) (done, error) {
 	path := filepath.Join(p.dir, "new.img")
 	return rate(ctx, cfg, func() error {
 		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
@@ -61,60 +78,98 @@ func createUnlink(ctx context.Context, p *place, cfg *config) (float64, int64, e
 	})
 }
 
+func linkUnlink(ctx context.Context, p *place, cfg *config) (done, error) {
+	path, link := filepath.Join(p.dir, manyDir, manyName(0)), filepath.Join(p.dir, "link.img")
+	return rate(ctx, cfg, func() error {
+		if err := unix.Link(path, link); err != nil {
+			return err
+		}
+		return unix.Unlink(link)
+	})
+}
+
+// manySmallFiles is so much work that it takes a second natively. It leaves nothing: each round finds what the first found.
+func manySmallFiles(ctx context.Context, p *place, _ *config) (done, error) {
+	const workers, operations = 20, 1000
+	dir, err := os.MkdirTemp(p.dir, "small-")
+	if err != nil {
+		return done{}, err
+	}
+	start := time.Now()
+	n, err := smallfiles.Run(ctx, dir, workers, operations)
+	d := each(n, start)
+	return d, errors.Join(err, os.RemoveAll(dir))
+}
+
 // statAll looks at every file once.
-func statAll(p *place, cfg *config) (float64, int64, error) {
+func statAll(p *place, cfg *config) (done, error) {
 	dir, err := unix.Open(filepath.Join(p.dir, manyDir), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, 0, err
+		return done{}, err
 	}
 	defer unix.Close(dir)
 	start := time.Now()
 	for i := range cfg.files {
 		var st unix.Stat_t
 		if err := unix.Fstatat(dir, manyName(i), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return 0, 0, err
+			return done{}, err
 		}
 	}
-	return float64(cfg.files) / time.Since(start).Seconds(), 0, nil
+	return each(cfg.files, start), nil
 }
 
-func statCold(_ context.Context, p *place, cfg *config) (float64, int64, error) {
+func statCold(_ context.Context, p *place, cfg *config) (done, error) {
 	if err := forget(); err != nil {
-		return 0, 0, err
+		return done{}, err
 	}
 	return statAll(p, cfg)
 }
 
 // statWarm comes within a moment of another look at the same files.
-func statWarm(_ context.Context, p *place, cfg *config) (float64, int64, error) {
-	if _, _, err := statAll(p, cfg); err != nil {
-		return 0, 0, err
+func statWarm(_ context.Context, p *place, cfg *config) (done, error) {
+	if _, err := statAll(p, cfg); err != nil {
+		return done{}, err
 	}
 	return statAll(p, cfg)
 }
 
-func list(ctx context.Context, p *place, cfg *config) (float64, int64, error) {
+func list(ctx context.Context, dir string, files int) (done, error) {
 	start := time.Now()
-	out, err := exec.CommandContext(ctx, "ls", "-l", filepath.Join(p.dir, manyDir)).Output()
+	out, err := exec.CommandContext(ctx, "ls", "-lU", dir).Output()
 	if err != nil {
-		return 0, 0, fmt.Errorf("ls -l: %w", err)
+		return done{}, fmt.Errorf("ls -lU: %w", err)
 	}
-	if len(out) < cfg.files {
-		return 0, 0, fmt.Errorf("ls -l printed %d bytes for %d files", len(out), cfg.files)
+	if lines := bytes.Count(out, []byte("\n")); lines != files+1 {
+		return done{}, fmt.Errorf("ls -lU printed %d lines for %d files", lines, files)
 	}
-	return float64(cfg.files) / time.Since(start).Seconds(), 0, nil
+	return each(files, start), nil
 }
 
-func listCold(ctx context.Context, p *place, cfg *config) (float64, int64, error) {
+func listCold(ctx context.Context, p *place, cfg *config) (done, error) {
 	if err := forget(); err != nil {
-		return 0, 0, err
+		return done{}, err
 	}
-	return list(ctx, p, cfg)
+	return list(ctx, filepath.Join(p.dir, manyDir), cfg.files)
 }
 
-func listWarm(ctx context.Context, p *place, cfg *config) (float64, int64, error) {
-	if _, _, err := list(ctx, p, cfg); err != nil {
-		return 0, 0, err
+func listWarm(ctx context.Context, p *place, cfg *config) (done, error) {
+	if _, err := list(ctx, filepath.Join(p.dir, manyDir), cfg.files); err != nil {
+		return done{}, err
 	}
-	return list(ctx, p, cfg)
+	return list(ctx, filepath.Join(p.dir, manyDir), cfg.files)
+}
+
+// crowd has a daemon know many files.
+func crowd(ctx context.Context, p *place, cfg *config) error {
+	dir := filepath.Join(p.mount.Backing, crowdDir)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	for i := range cfg.crowd {
+		if err := unix.Mknod(filepath.Join(dir, manyName(i)), unix.S_IFREG|0o644, 0); err != nil {
+			return err
+		}
+	}
+	_, err := list(ctx, filepath.Join(p.dir, crowdDir), cfg.crowd)
+	return err
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -48,11 +50,11 @@ func openPlaces(ctx context.Context, cfg *config, log *slog.Logger) ([]*place, e
 		}
 	}
 	for _, peer := range target.Peers() {
-		if len(cfg.only) > 0 && !slices.Contains(cfg.only, peer.Name) {
+		if !slices.Contains(cfg.only, peer.Name) {
 			continue
 		}
 		if err := peer.Build(ctx, tools); err != nil {
-			log.Warn("left out", "peer", peer.Name, "error", err)
+			log.Error("NO ROW: this peer cannot be had", "peer", peer.Name, "error", err)
 			continue
 		}
 		p, err := openPlace(peer, work, tools)
@@ -102,6 +104,7 @@ func fillPlace(p *place, cfg *config) error {
 const (
 	dataFile = "data"
 	manyDir  = "many"
+	crowdDir = "crowd"
 )
 
 func manyName(i int) string { return fmt.Sprintf("vm-%05d.img", i) }

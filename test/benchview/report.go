@@ -1,15 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"imgward/test/conformance/target"
+	"imgward/test/quiet"
 )
 
 // results are all samples, by workload and place.
@@ -17,8 +19,11 @@ type results struct {
 	workloads []workload
 	samples   map[string]map[string][]sample
 	rss       map[string]int64 // bytes, at the end
+	crowd     int              // files
+	crowded   map[string]int64 // bytes, after a list of so many files
 	// loadBefore tells how quiet the machine was.
 	loadBefore string
+	load       map[string]string // by workload, at its end
 }
 
 // median of a workload's values at a place.
@@ -39,19 +44,23 @@ func (r *results) print(out io.Writer, places []*place) {
 	r.printRatios(out, places)
 	r.printAll(out, places)
 	r.printCost(out, places)
-	fmt.Fprintf(out, "\nLoad average (1 minute) at the start %s, at the end %s, on %d CPUs.\n", r.loadBefore, load(), runtime.NumCPU())
+	fmt.Fprintf(out, "\nLoad average (1 minute) at the start %s, at the end %s, on %d CPUs.\n", r.loadBefore, quiet.Load(), runtime.NumCPU())
 }
 
-// printRatios compares both modes with native and with the best of the others.
+// printRatios compares both modes with native and with the best of the others: where data moves, the mode without
+// passthrough with those that have none.
 func (r *results) printRatios(out io.Writer, places []*place) {
 	fmt.Fprintln(out, "Medians over the rounds; (least–most) of the ratio within one round.")
 	fmt.Fprintln(out)
-	header(out, []string{"workload", "native", "view / native", "view / best peer", "no passthrough / native", "best peer"}, 1)
+	header(out, []string{
+		"workload", "native", "view / native", "view / best peer", "best peer",
+		"no passthrough / native", "no passthrough / best peer", "best peer", "load",
+	}, 1)
 	for _, w := range r.workloads {
-		best := r.best(w, places)
-		fmt.Fprintf(out, "| %s | %s %s | %s | %s | %s | %s |\n", w.name, number(r.median(w, native)), w.unit,
-			r.ratio(w, target.View.Name, native), r.ratio(w, target.View.Name, best),
-			r.ratio(w, target.ViewNoPassthrough.Name, native), best)
+		best, plain := r.best(w, places, true), r.best(w, places, !w.moves)
+		fmt.Fprintf(out, "| %s | %s %s | %s | %s | %s | %s | %s | %s | %s |\n", w.name, number(r.median(w, native)), w.unit,
+			r.ratio(w, target.View.Name, native), r.ratio(w, target.View.Name, best), best,
+			r.ratio(w, target.ViewNoPassthrough.Name, native), r.ratio(w, target.ViewNoPassthrough.Name, plain), plain, r.load[w.name])
 	}
 	fmt.Fprintln(out)
 }
@@ -68,18 +77,14 @@ func (r *results) ratio(w workload, place, base string) string {
 			ratios = append(ratios, s.value/b)
 		}
 	}
-	if len(ratios) == 0 {
-		return "-"
-	}
-	slices.Sort(ratios)
-	return fmt.Sprintf("%.2f (%.2f–%.2f)", ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1])
+	return quiet.Ratio(ratios)
 }
 
-// best names the fastest that is not ours and does what the workload asks for.
-func (r *results) best(w workload, places []*place) string {
+// best names the fastest that is not ours and does what the workload asks for, of those with passthrough too or not.
+func (r *results) best(w workload, places []*place, passthrough bool) string {
 	name, value := "-", 0.0
 	for _, p := range places {
-		if p.ours() || p.omits(w) {
+		if p.ours() || p.omits(w) || p.mount.Peer.Passthrough && !passthrough {
 			continue
 		}
 		if v := r.median(w, p.name); v > value {
@@ -112,46 +117,62 @@ func (r *results) printAll(out io.Writer, places []*place) {
 			continue
 		}
 		for what, how := range p.mount.Peer.Omits {
-			fmt.Fprintf(out, "† %s does no %s: %s.\n", p.name, what, how)
+			fmt.Fprintf(out, "† %s is no peer at what asks for %s: %s.\n", p.name, what, how)
 		}
 	}
 	fmt.Fprintln(out)
 }
 
-// printCost gives the daemons' CPU time for each GiB that went through, and their memory.
+// printCost gives the daemons' CPU time for each GiB that went through, or for each operation, and their memory.
 func (r *results) printCost(out io.Writer, places []*place) {
 	names := []string{"daemon"}
-	var data []workload
-	for _, w := range r.workloads {
-		if slices.ContainsFunc(r.samples[w.name][native], func(s sample) bool { return s.bytes > 0 }) {
-			data = append(data, w)
-			names = append(names, w.name+", CPU ms/GiB")
+	var daemons []*place
+	for _, p := range places {
+		if p.mount != nil {
+			daemons = append(daemons, p)
+			names = append(names, p.name)
 		}
 	}
-	header(out, append(names, "RSS MiB"), 1)
-	for _, p := range places {
-		if p.mount == nil {
-			continue
+	header(out, names, 1)
+	row := func(name string, value func(p *place) string) {
+		fmt.Fprintf(out, "| %s |", name)
+		for _, p := range daemons {
+			fmt.Fprintf(out, " %s |", value(p))
 		}
-		row := []string{p.name}
-		for _, w := range data {
-			row = append(row, r.cost(w, p.name))
+		fmt.Fprintln(out)
+	}
+	for _, w := range r.workloads {
+		unit := "CPU µs each"
+		if w.moves {
+			unit = "CPU ms/GiB"
 		}
-		row = append(row, fmt.Sprintf("%.1f", float64(r.rss[p.name])/(1<<20)))
-		fmt.Fprintf(out, "| %s |\n", strings.Join(row, " | "))
+		row(w.name+", "+unit, func(p *place) string { return r.cost(w, p.name) })
+	}
+	row("RSS MiB", func(p *place) string { return mib(r.rss[p.name]) })
+	if r.crowd > 0 {
+		row(fmt.Sprintf("RSS MiB, after a list of %d files", r.crowd), func(p *place) string { return mib(r.crowded[p.name]) })
 	}
 }
 
-func (r *results) cost(w workload, place string) string {
-	var cpu time.Duration
-	var bytes int64
-	for _, s := range r.samples[w.name][place] {
-		cpu, bytes = cpu+s.cpu, bytes+s.bytes
-	}
+func mib(bytes int64) string {
 	if bytes == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.0f", float64(cpu.Milliseconds())*(1<<30)/float64(bytes))
+	return fmt.Sprintf("%.1f", float64(bytes)/(1<<20))
+}
+
+// cost is the daemon's CPU time in milliseconds for each GiB, or in microseconds for each operation.
+func (r *results) cost(w workload, place string) string {
+	var cpu time.Duration
+	var n float64
+	for _, s := range r.samples[w.name][place] {
+		cpu += s.cpu
+		n += float64(s.bytes)/(1<<30)*1000 + float64(s.ops)
+	}
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f", float64(cpu.Microseconds())/n)
 }
 
 func header(out io.Writer, names []string, left int) {
@@ -171,14 +192,4 @@ func number(v float64) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.0f", v)
-}
-
-// load is the load average of the last minute.
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	first, _, _ := strings.Cut(string(text), " ")
-	return first
 }

@@ -1,23 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"imgward/test/conformance/target"
+	"imgward/test/quiet"
 )
 
 // workload is one thing to measure.
 type workload struct {
 	name string
 	unit string // of the value; more is better
-	// asks is what a file system must really do for it: "direct", "sync" or nothing of the kind.
+	// asks is what a file system must really do for it: "direct", "sync", "fresh" or nothing of the kind.
 	asks string
-	// run works on a place for about a period. bytes is how much data went through; 0 for metadata.
-	run func(ctx context.Context, p *place, cfg *config) (value float64, bytes int64, err error)
+	// moves: it is about data, and so about whether the kernel passes reads and writes through.
+	moves bool
+	// run works on a place for about a period.
+	run func(ctx context.Context, p *place, cfg *config) (done, error)
+}
+
+// done is what a run came to. Of metadata operations are counted, of data bytes.
+type done struct {
+	value      float64
+	bytes, ops int64
 }
 
 func workloads() []workload {
@@ -26,17 +38,16 @@ func workloads() []workload {
 
 // sample is what one run brought.
 type sample struct {
+	done
 	round int
-	value float64
-	bytes int64
 	cpu   time.Duration // of the daemon
 }
 
 // measure runs every workload on every place, round by round.
 func measure(ctx context.Context, cfg *config, places []*place, log *slog.Logger) (*results, error) {
-	r := &results{samples: map[string]map[string][]sample{}, rss: map[string]int64{}, loadBefore: load()}
+	r := &results{samples: map[string]map[string][]sample{}, rss: map[string]int64{}, crowd: cfg.crowd, crowded: map[string]int64{}, loadBefore: quiet.Load(), load: map[string]string{}}
 	for _, w := range workloads() {
-		if !strings.Contains(w.name, cfg.pattern) {
+		if !slices.ContainsFunc(cfg.work, func(part string) bool { return strings.Contains(w.name, part) }) {
 			continue
 		}
 		r.workloads = append(r.workloads, w)
@@ -58,10 +69,19 @@ func measure(ctx context.Context, cfg *config, places []*place, log *slog.Logger
 				r.samples[w.name][p.name] = append(r.samples[w.name][p.name], s)
 			}
 		}
+		r.load[w.name] = quiet.Load()
 	}
 	for _, p := range places {
-		if p.mount != nil {
-			r.rss[p.name] = p.mount.Cost().RSS
+		if p.mount == nil {
+			continue
+		}
+		r.rss[p.name] = p.mount.Cost().RSS
+		if cfg.crowd > 0 && p.ours() {
+			log.Info("memory", "place", p.name, "files", cfg.crowd)
+			if err := crowd(ctx, p, cfg); err != nil {
+				return nil, fmt.Errorf("list %d files on %s: %w", cfg.crowd, p.name, err)
+			}
+			r.crowded[p.name] = p.mount.Cost().RSS
 		}
 	}
 	return r, nil
@@ -75,9 +95,9 @@ func runOne(ctx context.Context, w workload, p *place, cfg *config) (sample, err
 	if p.mount != nil {
 		before = p.mount.Cost()
 	}
-	value, bytes, err := w.run(ctx, p, cfg)
+	d, err := w.run(ctx, p, cfg)
 	if p.mount != nil {
 		after = p.mount.Cost()
 	}
-	return sample{value: value, bytes: bytes, cpu: after.CPU - before.CPU}, err
+	return sample{done: d, cpu: after.CPU - before.CPU}, err
 }

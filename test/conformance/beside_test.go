@@ -1,9 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package conformance
 
 import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestRemovedBeside: a file that was removed beside the view a moment ago is made anew by whoever opens its name with
@@ -38,6 +43,7 @@ func TestRemovedBeside(t *testing.T) {
 				t.Error(err)
 			}
 			f.Close()
+			released(t, beneath)
 			if got, err := os.ReadFile(beneath); err != nil || string(got) != "new" {
 				t.Errorf("%q, %v was written", got, err)
 			}
@@ -49,4 +55,24 @@ func TestRemovedBeside(t *testing.T) {
 			}
 		}
 	})
+}
+
+// released waits until nobody has a file open for writing: the kernel tells a FUSE server of a close after close(2) has returned,
+// and until then the file is there for others as well.
+func released(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+		if err == nil {
+			return
+		}
+		if err != unix.EAGAIN || time.Now().After(end) {
+			t.Fatalf("%s is not released: %v", file, err)
+		}
+	}
 }

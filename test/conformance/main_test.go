@@ -1,26 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package conformance
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"testing"
 
 	"imgward/test/conformance/agent"
 	"imgward/test/conformance/target"
+	"imgward/test/isolate"
+	"imgward/test/need"
 )
 
 func TestMain(m *testing.M) {
 	if agent.Serve() {
 		return
 	}
-	flag.Parse()
-	if os.Geteuid() == 0 && !testing.Short() {
-		if status, done := target.Isolate(); done {
-			os.Exit(status)
-		}
+	run := func() int { return target.Isolated(func() int { return withTools(m.Run) }) }
+	if !isolate.Outside() {
+		os.Exit(run())
 	}
-	os.Exit(withTools(m.Run))
+	os.Exit(need.Main(m, run, append(need.View(), need.Loops, need.Space(os.TempDir(), 4))...))
 }
 
 // toolsEnv names the directory where programs under test are built, once for all tests.

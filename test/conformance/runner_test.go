@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package conformance
 
 import (
@@ -44,6 +46,16 @@ func newRunner(t *testing.T, p *place) *runner {
 	return r
 }
 
+// lacking says why a case does not apply here; empty when it does.
+func (r *runner) lacking(needs []string) string {
+	for _, need := range needs {
+		if reason := r.lacks(need); reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
 // lacks says why a "needs" word cannot be satisfied here; empty when it can. "a|b" is either kind of file system.
 func (r *runner) lacks(need string) string {
 	switch need {
@@ -62,7 +74,7 @@ func (r *runner) lacks(need string) string {
 			return "FUSE has no way to ask for it"
 		}
 		return ""
-	case "ext4", "xfs", "btrfs", "ext4|xfs", "ext4|btrfs", "xfs|btrfs":
+	case "ext4", "xfs", "btrfs", "ext4|xfs", "ext4|btrfs", "xfs|btrfs", "ext4|xfs|btrfs":
 		if !slices.Contains(strings.Split(need, "|"), r.place.fstype) {
 			return "needs " + need + " at the bottom"
 		}
@@ -74,7 +86,7 @@ func (r *runner) lacks(need string) string {
 // runVariant runs the steps in an empty directory up to the first that fails.
 func (r *runner) runVariant(t *testing.T, v script.Variant) {
 	if r.broken {
-		t.Skip("an earlier case left the place in a state that no other can start from")
+		t.Fatal("an earlier case left the place in a state that no other can start from")
 	}
 	r.caseDir = filepath.Join(r.place.dir, "case")
 	if err := os.Mkdir(r.caseDir, 0o755); err != nil {

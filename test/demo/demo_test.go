@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package demo tells imgward's story on a real running virtual machine, and fails if anything is not as told:
 // `make demo`.
 package demo
@@ -5,9 +7,13 @@ package demo
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"imgward/test/guest/wire"
 	"imgward/test/harness"
 )
 
@@ -18,6 +24,7 @@ type story struct {
 	t    *testing.T
 	host *harness.Host
 	vm   *harness.Guest
+	sums map[string]string // of what each disk held when the machine was copied
 }
 
 func TestDemo(t *testing.T) {
@@ -25,10 +32,13 @@ func TestDemo(t *testing.T) {
 	s.protect()
 	s.accident()
 	s.why()
+	s.evacuated()
 	s.asMeant()
 	s.stopped()
 	s.copied()
 	s.end()
+	s.elsewhere()
+	say("That was all real: QEMU, libvirt and the kernel's FUSE. Nothing is left behind.")
 }
 
 // begin boots a guest with two disks, in a scratch directory.
@@ -38,7 +48,7 @@ func begin(t *testing.T) *story {
 	say("A host with one virtual machine, “rhevm”. Its second disk is a database.")
 	vm := h.Boot(t, "rhevm",
 		harness.Disk{Target: "vda", File: disk1, Format: "qcow2"}, harness.Disk{Target: "vdb", File: disk2})
-	s := &story{t, h, vm}
+	s := &story{t, h, vm, map[string]string{}}
 	vm.StartWriting(t, "vdb")
 	s.shell("virsh list --name", "rhevm")
 	s.shell("ls -sh", "vmname-disk2.img")
@@ -71,6 +81,62 @@ func (s *story) why() {
 	say("The database has made %d synced writes meanwhile, and every block reads back as written.", p.Fsyncs)
 }
 
+// evacuated copies the machine while it runs: when it stops, nobody may be able to start it again.
+func (s *story) evacuated() {
+	for _, disk := range []string{"vda", "vdb"} {
+		s.sums[disk] = sum(s.t, s.vm, disk)
+	}
+	say("Its definition may be lost with its manager. imgcp copies the whole machine while it runs.")
+	s.shell("imgcp domain --quiet rhevm ../evacuation", "")
+	s.shell("ls ../evacuation/rhevm ../evacuation/rhevm/disks", "archive.json", "vmname-disk1.qcow2", "vmname-disk2.img")
+	s.shell("virsh domblklist rhevm | sed \"s|$DIR/||\"", "vmname-disk1.qcow2", "vmname-disk2.img")
+	s.vm.Agent.Healthy(s.t, "vda", "vdb")
+}
+
+// elsewhere starts the copy on another host.
+func (s *story) elsewhere() {
+	say("Another host. The machine starts there as it was, from the copy alone.")
+	other := s.host.Other(s.t, "other")
+	s.shell("imgcp report --verify ../evacuation", "verified", "rhevm")
+	socket := func(h *harness.Host) string { return "/run/" + filepath.Base(h.Dir) + "-rhevm.sock" }
+	s.on(other, fmt.Sprintf("imgcp restore --quiet --map %s=%s --map %s=%s %s/evacuation/rhevm", s.host.Dir, other.Dir, socket(s.host), socket(other),
+		s.host.Dir))
+	s.on(other, "virsh -q list --all --name", "rhevm")
+	vm := &harness.Guest{Domain: other.Defined(s.t, harness.Spec{Name: "rhevm", Guest: true})}
+	vm.Start(s.t)
+	vm.Agent = vm.NewAgent(s.t)
+	for _, disk := range []string{"vda", "vdb"} {
+		if now := sum(s.t, vm, disk); now != s.sums[disk] {
+			s.t.Fatalf("%s holds something else on the other host: %s, was %s", disk, now, s.sums[disk])
+		}
+	}
+	s.on(other, "virsh -q domstate rhevm", "running")
+	say("It runs, and both disks hold what they held.")
+	vm.Shutdown(s.t)
+}
+
+// sum is what the guest reads from the first 32 MiB of a disk, in short.
+func sum(t *testing.T, vm *harness.Guest, disk string) string {
+	t.Helper()
+	return vm.Agent.Do(t, wire.Request{Op: wire.OpSum, Disk: disk, Blocks: 32 * harness.BlocksPerMiB}).Sum
+}
+
+// on runs a command line on another host and shows both.
+func (s *story) on(h *harness.Host, line string, expected ...string) {
+	s.t.Helper()
+	bin := filepath.Dir(harness.Imgward())
+	r := h.Exec(s.t, "sh", "-c", "PATH="+bin+":$PATH; "+line)
+	fmt.Printf("  other# %s\n", strings.ReplaceAll(line, s.host.Dir, "…"))
+	for out := range strings.Lines(strings.TrimSpace(r.Stdout + r.Stderr)) {
+		fmt.Printf("  %s\n", strings.ReplaceAll(strings.TrimRight(out, "\n"), s.host.Dir, "…"))
+	}
+	for _, want := range append(expected, "") {
+		if r.Exit != 0 || !strings.Contains(r.Stdout, want) {
+			s.t.Fatalf("not as told: wanted %q, exit %d", want, r.Exit)
+		}
+	}
+}
+
 func (s *story) asMeant() {
 	say("What was meant is not hindered,")
 	s.shell("dd if=/dev/zero of=vmname-disk3.img bs=1k count=40000 status=none && ls -s vmname-disk3.img", "vmname-disk3.img")
@@ -93,7 +159,6 @@ func (s *story) copied() {
 
 func (s *story) end() {
 	s.shell("cd .. && imgward umount images", "")
-	say("That was all real: QEMU, libvirt and the kernel's FUSE. Nothing is left behind.")
 }
 
 // shell runs a command line on a terminal, in the directory of images, shows both, and fails unless the screen shows every
@@ -104,14 +169,21 @@ func (s *story) shell(line string, expected ...string) {
 	script := `virsh() { command virsh -q "$@" 2>&1 | sed '/^Authorization not available/d'; }; cd "$DIR" && ` + line + `; code=$?; [ $code = 0 ] || echo "exit $code"`
 	bin := strings.TrimSuffix(harness.Imgward(), "/imgward")
 	screen := harness.OnTerminal(s.t, script, "DIR="+s.host.Images, "PATH="+bin+":"+os.Getenv("PATH"))
-	screen = strings.ReplaceAll(strings.ReplaceAll(screen, "\r\n", "\n"), "\r", "\n")
-	fmt.Printf("  images# \x1b[1m%s\x1b[0m\n", line)
+	screen = strings.ReplaceAll(screen, "\r\n", "\n")
+	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err == nil {
+		line = "\x1b[1m" + line + "\x1b[0m" // bold, on a terminal
+	}
+	fmt.Printf("  images# %s\n", line)
 	for _, out := range strings.Split(strings.TrimRight(screen, "\n"), "\n") {
+		// What a progress bar leaves in the end. (The daemon, whose terminal this is not, ends its lines with \r itself.)
+		out = strings.TrimRight(out, "\r")
+		out = strings.TrimPrefix(out[strings.LastIndex(out, "\r")+1:], "\x1b[K")
 		if strings.TrimSpace(out) != "" {
 			fmt.Printf("  %s\n", strings.ReplaceAll(out, s.host.Images, "…/images"))
 		}
 	}
 	failed := strings.Contains(screen, "exit ") && !strings.Contains(strings.Join(expected, "\n"), "exit ")
+	failed = failed || strings.Contains(screen, "imgward: refused: imgcp") // it asks before it writes
 	for _, want := range expected {
 		if failed || !strings.Contains(screen, want) {
 			s.t.Fatalf("not as told: wanted %q", expected)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 // devious are ways to harm an image that nobody types by accident, but that programs take. They are tried on a raw disk

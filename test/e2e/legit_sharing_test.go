@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -7,6 +9,7 @@ import (
 	"testing"
 
 	"imgward/test/harness"
+	"imgward/test/need"
 )
 
 // dynamicOwnership: libvirt gives a disk to QEMU's user, remembers the owner in xattrs, and gives it back.
@@ -28,7 +31,7 @@ func dynamicOwnership(t *testing.T, h *harness.Host) {
 func appArmor(t *testing.T, h *harness.Host) {
 	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	if err != nil || enabled[0] != 'Y' {
-		t.Skip("AppArmor is not enabled: CONFIG_SECURITY_APPARMOR, and apparmor among lsm=")
+		need.Kernel(t, "AppArmor, or has it switched off (CONFIG_SECURITY_APPARMOR, and apparmor among lsm=)")
 	}
 	d := h.Run(t, harness.Spec{Name: "vm", Disks: []harness.Disk{{Target: "vda", File: h.Raw(t, "vm.img", 8*MiB)}}})
 	if xml := d.Virsh(t, "dumpxml").OK(t); !strings.Contains(xml, "model='apparmor'") {

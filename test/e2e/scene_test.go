@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -44,6 +46,11 @@ func (s *scene) overlay(t *testing.T, name, backing string) string {
 	path := s.h.Overlay(t, filepath.Join(filepath.Base(s.dir), name), backing, "raw")
 	s.pin(t, name)
 	return path
+}
+
+// name is an image's name below the view.
+func (s *scene) name(image string) string {
+	return filepath.Join(filepath.Base(s.dir), filepath.Base(image))
 }
 
 // pin keeps the image's inode reachable.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -58,6 +60,7 @@ func TestTwoWritersHidden(t *testing.T) {
 			}
 			w.Close()
 			harness.Until(t, "the writer ends", func() bool { return !writer.Alive() })
+			harness.WaitDetached(t, disk)
 			if !harness.Native() {
 				d.Start(t)
 			}

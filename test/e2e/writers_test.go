@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package e2e
 
 import (
@@ -47,6 +49,7 @@ func twoWriters(t *testing.T, h *harness.Host, script, comm string) {
 	}
 	w.Close()
 	writer.Stop(t)
+	harness.WaitDetached(t, disk)
 	d.Start(t)
 	d.Virsh(t, "destroy").OK(t)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package harness
 
 import (
@@ -30,7 +32,7 @@ func agentSocket(h *Host, domain string) string {
 
 // NewAgent returns a new connection to the guest's agent, made at the first request; the agent serves one at a time.
 func (d *Domain) NewAgent(t testing.TB) *Agent {
-	a := &Agent{domain: d, path: agentSocket(d.host, d.Name)}
+	a := &Agent{domain: d, path: d.host.root + agentSocket(d.host, d.Name)}
 	t.Cleanup(a.close)
 	return a
 }

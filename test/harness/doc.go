@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package harness runs tests on the real thing: a libvirtd with real QEMU guests, and the built imgward binary mounted
 // over an image directory, all inside namespaces of their own.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package harness
 
 import (
@@ -66,7 +68,15 @@ type Domain struct {
 func (h *Host) Define(t testing.TB, spec Spec) *Domain {
 	t.Helper()
 	d := &Domain{Spec: spec, host: h}
-	h.Virsh(t, "define", h.WriteXML(t, spec.Name+".xml", h.domainXML(t, spec))).OK(t)
+	h.Virsh(t, "define", h.WriteXML(t, spec.Name+".xml", h.DomainXML(t, spec))).OK(t)
+	t.Cleanup(func() { d.remove(t) })
+	return d
+}
+
+// Defined is a domain that what is tested has defined. The test's cleanup removes it as well.
+func (h *Host) Defined(t testing.TB, spec Spec) *Domain {
+	t.Helper()
+	d := &Domain{Spec: spec, host: h}
 	t.Cleanup(func() { d.remove(t) })
 	return d
 }
@@ -106,10 +116,10 @@ func (d *Domain) WaitState(t testing.TB, state string) {
 	Until(t, d.Name+" is "+state, func() bool { return d.State(t) == state })
 }
 
-// PID is the process id of the domain's QEMU.
+// PID is the process id of the domain's QEMU, as its host counts.
 func (d *Domain) PID(t testing.TB) int {
 	t.Helper()
-	b, err := os.ReadFile("/run/libvirt/qemu/" + d.Name + ".pid")
+	b, err := os.ReadFile(d.host.root + "/run/libvirt/qemu/" + d.Name + ".pid")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +149,8 @@ func (h *Host) WriteXML(t testing.TB, name, xml string) string {
 	return path
 }
 
-func (h *Host) domainXML(t testing.TB, spec Spec) string {
+// DomainXML is the definition of a domain.
+func (h *Host) DomainXML(t testing.TB, spec Spec) string {
 	t.Helper()
 	root := os.Getenv(rootEnv)
 	var disks strings.Builder
@@ -147,15 +158,16 @@ func (h *Host) domainXML(t testing.TB, spec Spec) string {
 		disks.WriteString(disk.XML(t))
 	}
 	return render(t, domainXML, map[string]any{
-		"Spec": spec, "Type": accelerator(), "Disks": disks.String(),
+		"Spec": spec, "Type": accelerator(), "Emulator": h.emulator(), "Disks": disks.String(),
 		"Kernel": filepath.Join(root, kernelFile), "Initrd": filepath.Join(root, initrdFile),
 		"Agent": agentSocket(h, spec.Name), "Console": filepath.Join(h.Dir, spec.Name+".console.log"),
 		"Cmdline": cmdline,
 	})
 }
 
-// cmdline leaves out what only takes an emulated CPU its time: a third of the whole start.
-const cmdline = "console=ttyS0 panic=-1 quiet nokaslr mitigations=off cryptomgr.notests acpi=noirq " +
+// cmdline leaves out what only takes an emulated CPU its time: a third of the whole start. On a busy machine an emulated
+// timer is so late that the kernel takes it for broken, and panics: no_timer_check.
+const cmdline = "console=ttyS0 panic=-1 quiet nokaslr mitigations=off cryptomgr.notests acpi=noirq no_timer_check " +
 	"initcall_blacklist=init_kprobe_trace,load_system_certificate_list"
 
 // accelerator is the domain type: "kvm" only where the CPU itself virtualises. A /dev/kvm without that (nested under

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package harness
 
 import (
@@ -45,30 +47,6 @@ func fuseMounts() ([]fuseMount, error) {
 		found = append(found, fuseMount{point: fields[4], fstype: fstype, minor: n})
 	}
 	return found, nil
-}
-
-// DetachViews takes the host's own views out of this mount namespace, which must be private: the tests have nothing to do
-// with them, and a view's daemon lives for as long as any namespace shows the view.
-func DetachViews() error {
-	table, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(table)) {
-		mount, source, _ := strings.Cut(line, " - ")
-		if fields := strings.Fields(mount); strings.HasPrefix(source, "fuse.imgward ") {
-			point := unescape(fields[4])
-			if err := unix.Unmount(point, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-				return fmt.Errorf("detach %s: %w", point, err) // EINVAL: it went with one above it
-			}
-		}
-	}
-	return nil
-}
-
-// unescape undoes mountinfo's octal escapes of blanks and backslashes.
-func unescape(path string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
 }
 
 func mountFusectl() error {

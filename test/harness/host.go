@@ -1,8 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package harness
 
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,9 +17,15 @@ type Host struct {
 	Out    string // Dir/out: on the same file system, outside of any view
 	Strict bool   // its view has a policy that protects what persistent domains would use, running or not
 
+	// Emulator is what its domains run in; empty: the host's own QEMU. See InstallEmulator.
+	Emulator string
+
 	beneath string // reaches Images' own directory, also when a view is mounted over it
 	libvirt *Daemon
 	views   int // mounted so far; each has a log of its own
+
+	enter []string // what runs a command on this host, when that is another one
+	root  string   // and where its root directory is seen from here
 }
 
 // New makes a host and starts its libvirtd. Only one host can run at a time in a sandbox, since libvirtd's socket has a
@@ -99,10 +108,16 @@ func (h *Host) StartLibvirtd(t testing.TB) {
 // Libvirtd is the running libvirtd, to be stopped or killed by a test; StartLibvirtd starts another one.
 func (h *Host) Libvirtd() *Daemon { return h.libvirt }
 
+// Exec runs a command on this host.
+func (h *Host) Exec(t testing.TB, args ...string) Result {
+	t.Helper()
+	return Run(t, append(slices.Clone(h.enter), args...)...)
+}
+
 // Virsh runs one virsh command.
 func (h *Host) Virsh(t testing.TB, args ...string) Result {
 	t.Helper()
-	return Run(t, append([]string{"virsh", "-q", "-c", "qemu:///system"}, args...)...)
+	return h.Exec(t, append([]string{"virsh", "-q", "-c", "qemu:///system"}, args...)...)
 }
 
 // keepLogs shows what the daemons said when the test failed; their files are removed with the sandbox.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package harness
 
 import (
@@ -55,7 +57,7 @@ type Refusal struct {
 // Status asks for the view's state.
 func (v *View) Status(t testing.TB) Status {
 	t.Helper()
-	views := lines[Status](t, "view", Run(t, Imgward(), "status", "--json", v.Dir).OK(t))
+	views := lines[Status](t, "view", v.host.Exec(t, Imgward(), "status", "--json", v.Dir).OK(t))
 	if len(views) != 1 {
 		t.Fatalf("imgward status %s: %d views", v.Dir, len(views))
 	}
@@ -66,7 +68,7 @@ func (v *View) Status(t testing.TB) Status {
 func (v *View) InUse(t testing.TB) map[string][]Use {
 	t.Helper()
 	found := make(map[string][]Use)
-	for _, i := range lines[InUse](t, "image", Run(t, Imgward(), "status", "--json", v.Dir).OK(t)) {
+	for _, i := range lines[InUse](t, "image", v.host.Exec(t, Imgward(), "status", "--json", v.Dir).OK(t)) {
 		found[i.Path] = i.Uses
 	}
 	return found
@@ -79,7 +81,7 @@ func (v *View) Refusals(t testing.TB, since time.Time) []Refusal {
 	if Native() {
 		return nil
 	}
-	all := lines[Refusal](t, "refusal", Run(t, Imgward(), "events", "--json", v.Dir).OK(t))
+	all := lines[Refusal](t, "refusal", v.host.Exec(t, Imgward(), "events", "--json", v.Dir).OK(t))
 	return slices.DeleteFunc(all, func(r Refusal) bool { return r.Time.Before(since) })
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package harness
 
 import (
@@ -15,8 +17,8 @@ import (
 )
 
 // deadline is how long any one command may take. The slowest (a guest's managed save under TCG on a busy machine) take
-// a few seconds; beyond this something hangs.
-const deadline = 90 * time.Second
+// a few seconds, on one with a load of 40 a minute; beyond this something hangs.
+const deadline = 3 * time.Minute
 
 // Cmd is a command to run.
 type Cmd struct {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package harness
 
 import (
@@ -8,45 +10,43 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"imgward/test/isolate"
+	"imgward/test/need"
 )
 
-// The stages that one test binary goes through; each starts the next.
-const (
-	stageEnv  = "IMGWARD_SANDBOX_STAGE"
-	rootEnv   = "IMGWARD_SANDBOX_ROOT"
-	stageInit = "init" // pid 1 of the namespaces: mounts, reaps
-	stageBody = "body" // the tests
-)
+// rootEnv names the directory of a sandbox, to those in it.
+const rootEnv = "IMGWARD_SANDBOX_ROOT"
 
 // scratch is where sandboxes are made: on a real file system (not a tmpfs, which has neither O_DIRECT nor reflinks), and
 // searchable for the user that QEMU runs as.
 const scratch = "/var/lib/imgward-test"
 
-// Main runs the tests of m in a sandbox and returns the exit code for os.Exit.
-func Main(m *testing.M) int { return InSandbox(m.Run) }
+// Main runs the tests of m in a sandbox and returns the exit code for os.Exit. Where the machine has not what they need, it
+// says so and runs none.
+func Main(m *testing.M) int {
+	if dirs := os.Getenv(deafEnv); dirs != "" {
+		return serveDeaf(dirs)
+	}
+	run := func() int { return InSandbox(m.Run) }
+	if !isolate.Outside() {
+		return run()
+	}
+	return need.Main(m, run, need.Domains()...)
+}
 
 // InSandbox runs body in a sandbox and returns its exit code, or 1 if the sandbox cannot be had or something was left
 // behind in it. It must be called from main (or TestMain) of a program, for it starts that program again.
 func InSandbox(body func() int) int {
-	switch os.Getenv(stageEnv) {
-	case stageBody:
-		return body()
-	case stageInit:
-		return runInit()
+	if dir := os.Getenv(otherEnv); dir != "" {
+		fmt.Fprintln(os.Stderr, "harness:", runOther(dir))
+		return 1
 	}
-	code, err := runOuter()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "harness:", err)
-		return max(code, 1)
-	}
-	return code
+	return isolate.Sandbox{Around: withRoot, Enter: enterMounts, Left: mountsLeft}.Run(body)
 }
 
-// runOuter makes the sandbox's files, starts pid 1 in new namespaces, and removes everything afterwards.
-func runOuter() (code int, err error) {
-	if os.Geteuid() != 0 {
-		return 1, errors.New("these tests mount, and start virtual machines: run them as root")
-	}
+// withRoot makes the sandbox's files and removes them afterwards.
+func withRoot(start func(env ...string) (int, error)) (code int, err error) {
 	if err := os.MkdirAll(scratch, 0o711); err != nil {
 		return 1, err
 	}
@@ -67,7 +67,7 @@ func runOuter() (code int, err error) {
 	if err := prepare(root); err != nil {
 		return 1, err
 	}
-	return startInit(root)
+	return start(rootEnv + "=" + root)
 }
 
 // lockRoot takes the lock that the owner of a sandbox holds for as long as it lives.
@@ -92,23 +92,6 @@ func removeStale() {
 			lock.Close()
 		}
 	}
-}
-
-func startInit(root string) (code int, err error) {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), stageEnv+"="+stageInit, rootEnv+"="+root)
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
-		// When `go test` kills a binary that hangs, everything below must die with it.
-		Pdeathsig: syscall.SIGKILL,
-	}
-	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return max(exit.ExitCode(), 1), nil // -1: killed by a signal
-	}
-	return 0, err
 }
 
 // detachLoops reports and detaches loop devices that still have their backing file below root.

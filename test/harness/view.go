@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package harness
 
 import (
@@ -17,6 +19,7 @@ type View struct {
 	// Expected are parts of warnings that a test provokes; any other warning in the daemon's log fails it.
 	Expected []string
 
+	host  *Host
 	log   string
 	first Status // when it began to serve
 	fds   int    // that the first worker had open then
@@ -34,14 +37,14 @@ func Imgcp() string { return filepath.Join(os.Getenv(rootEnv), imgcpBin) }
 func (h *Host) Mount(t testing.TB, opts ...string) *View {
 	t.Helper()
 	h.views++
-	v := &View{Dir: h.Images, log: filepath.Join(h.Dir, "imgward"+itoa(h.views)+".log")}
+	v := &View{host: h, Dir: h.Images, log: filepath.Join(h.Dir, "imgward"+itoa(h.views)+".log")}
 	if Native() {
 		return v
 	}
 	args := append([]string{Imgward(), "mount", "--log", v.log}, opts...)
-	Run(t, append(args, h.Images)...).OK(t)
+	h.Exec(t, append(args, h.Images)...).OK(t)
 	v.first = v.Status(t)
-	v.fds = openFDs(t, v.first.PID)
+	v.fds = v.openFDs(t, v.first.PID)
 	t.Cleanup(func() { v.End(t) })
 	return v
 }
@@ -56,12 +59,12 @@ func (v *View) End(t testing.TB) {
 	v.ended = true
 	last := v.Status(t)
 	v.checkFDs(t, last.PID)
-	Run(t, Imgward(), "umount", v.Dir).OK(t)
-	if mounted(t, v.Dir) {
+	v.host.Exec(t, Imgward(), "umount", v.Dir).OK(t)
+	if v.host.root == "" && mounted(t, v.Dir) {
 		t.Errorf("%s is still mounted after umount", v.Dir)
 	}
 	for _, pid := range []int{last.PID, last.KeeperPID} {
-		ended(t, pid)
+		v.gone(t, pid)
 	}
 	v.checkLog(t)
 }
@@ -113,7 +116,7 @@ func (v *View) checkFDs(t testing.TB, pid int) {
 		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0); err != nil {
 			t.Fatal(err)
 		}
-		if now = openFDs(t, pid); now <= v.fds+spareFDs {
+		if now = v.openFDs(t, pid); now <= v.fds+spareFDs {
 			return
 		}
 	}
@@ -121,9 +124,9 @@ func (v *View) checkFDs(t testing.TB, pid int) {
 }
 
 // openFDs counts a process's descriptors, but for pipes: go-fuse keeps those that it spliced data through in a pool.
-func openFDs(t testing.TB, pid int) int {
+func (v *View) openFDs(t testing.TB, pid int) int {
 	t.Helper()
-	dir := filepath.Join("/proc", itoa(pid), "fd")
+	dir := filepath.Join(v.host.root, "/proc", itoa(pid), "fd")
 	fds, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +144,7 @@ func openFDs(t testing.TB, pid int) int {
 func (v *View) Ended(t testing.TB, keeper int) {
 	t.Helper()
 	v.ended = true
-	ended(t, keeper)
+	v.gone(t, keeper)
 	v.checkLog(t)
 }
 
@@ -158,14 +161,17 @@ func (v *View) KillAll(t testing.TB) {
 			}
 		}
 	}
-	ended(t, s.KeeperPID)
-	ended(t, s.PID)
+	v.gone(t, s.KeeperPID)
+	v.gone(t, s.PID)
 }
 
-// ended waits until a process is gone.
-func ended(t testing.TB, pid int) {
+// gone waits until a process of the view's host is gone.
+func (v *View) gone(t testing.TB, pid int) {
 	t.Helper()
-	Until(t, "process "+itoa(pid)+" ends", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+	Until(t, "process "+itoa(pid)+" ends", func() bool {
+		_, err := os.Stat(filepath.Join(v.host.root, "/proc", itoa(pid)))
+		return errors.Is(err, os.ErrNotExist)
+	})
 }
 
 // Mounts lists the mount points of the sandbox's FUSE mounts.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package packages
 
 import (
@@ -8,10 +10,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"imgward/test/need"
 )
 
-// root is a Debian of its own: this host's under an overlay, in a mount namespace, with a /run and an image directory that
-// are nobody else's. What is done there leaves the host as it is.
+// root is a Debian of its own: this host's under an overlay, in a mount namespace, with a /run, a package database and an
+// image directory that are nobody else's, and without imgward, whatever the host has of it. What is done there leaves the
+// host as it is.
 type root struct {
 	dir string
 	pid string // of the process that holds the namespace
@@ -21,23 +26,32 @@ const images = "/var/lib/images"
 
 func newRoot(t *testing.T) *root {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("needs root")
-	}
+	need.Have(t, need.View()...)
 	r := &root{dir: t.TempDir()}
+	leftovers, err := filepath.Abs("../scripts/leftovers") // knows where imgward's files are
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What other suites have mounted could not go while this namespace shows it (where / is not shared, no umount gets here).
 	script := `set -e
+findmnt -rno TARGET,SOURCE,FSTYPE | while read -r target source type; do
+	case "$source $type" in /dev/loop*|*" fuse."*)
+		case "$1/" in "$target"/*) ;; *) umount -l "$target" || : ;; esac
+	esac
+done
 mount -t tmpfs none $1
 mkdir $1/upper $1/work $1/root
 mount -t overlay -o lowerdir=/,upperdir=$1/upper,workdir=$1/work overlay $1/root
 cd $1/root
 for d in proc sys dev; do mount --rbind /$d $d; done
-mount -t tmpfs none run
-mkdir -p run/lock .` + images + `
-mount -t tmpfs none .` + images + `
-rm -rf etc/imgward usr/bin/imgward
+mkdir -p .` + images + `
+for d in run tmp var/log var/lib/dpkg .` + images + `; do mount -t tmpfs none $d; done
+mkdir -p run/lock var/lib/dpkg/info var/lib/dpkg/updates
+touch var/lib/dpkg/status
+"$2" --files | while read -r f; do rm -rf ".$f"; done
 echo ready
 exec sleep 600`
-	cmd := exec.Command("unshare", "-m", "--propagation", "slave", "sh", "-c", script, "sh", r.dir)
+	cmd := exec.Command("unshare", "-m", "--propagation", "slave", "sh", "-c", script, "sh", r.dir, leftovers)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package packages
 
 import (
@@ -6,22 +8,22 @@ import (
 )
 
 // The same life with the other package manager. Its database is empty here, so what the package needs is not looked for.
-func TestRPM(t *testing.T) {
-	r := newRoot(t)
-	r.give(t, build(t, "rpm", "1.0.0"), "/1.rpm")
-	r.give(t, build(t, "rpm", "1.0.1"), "/2.rpm")
+func rpmLife(t *testing.T, first, second string) {
+	r := newRoot(t) // which lasts for ten minutes
+	r.give(t, first, "/1.rpm")
+	r.give(t, second, "/2.rpm")
 	const rpm = "rpm --dbpath /var/lib/imgward-rpm "
 	r.run(t, rpm+"--nodeps -i /1.rpm")
 	if got := r.run(t, "imgward version"); !strings.Contains(got, "1.0.0") {
 		t.Fatalf("installed is %s", got)
 	}
 	for _, file := range []string{
-		"/usr/share/man/man8/imgward-mount.8.gz", "/usr/lib/systemd/system/imgward@.service", "/usr/sbin/mount.imgward",
+		"/usr/share/man/man8/imgward-mount.8.gz", "/usr/lib/systemd/system/imgward@.service", "/usr/lib/systemd/system/imgward-guard.service", "/usr/sbin/mount.imgward", "/usr/sbin/mount.fuse.imgward", "/usr/sbin/mount.fuse3.imgward",
 		"/usr/share/zsh/site-functions/_imgcp", "/usr/share/doc/imgward/LICENSE",
 	} {
 		r.run(t, "test -s "+file)
 	}
-	if conf := r.run(t, rpm+"-qc imgward"); conf != "/etc/imgward/policy.toml" {
+	if conf := r.run(t, rpm+"-qc imgward"); conf != "/etc/imgward/policy.toml\n/etc/logrotate.d/imgward" {
 		t.Errorf("configuration files: %q", conf)
 	}
 	r.run(t, `printf '\n[[rule]]\npaths = ["golden*"]\nprotect = "always"\n' >>/etc/imgward/policy.toml`)

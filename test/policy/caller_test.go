@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package policy tests policy × operation × caller on a real mount: the built imgward, real processes that are told apart
 // by where their programs lie, and what each of them gets.
 package policy
@@ -43,6 +45,13 @@ func do(op, path string) error {
 			return err
 		}
 		return f.Close()
+	}
+	if by := uringOps[op]; by != nil {
+		r, err := newUring()
+		if err != nil {
+			return err
+		}
+		return by(r, path)
 	}
 	away := path + ".away"
 	switch op {

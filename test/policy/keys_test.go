@@ -1,12 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"imgward/test/harness"
@@ -44,13 +48,20 @@ func TestDeny(t *testing.T) {
 
 // held is a process that has an image open for writing.
 type held struct {
-	in  interface{ Write([]byte) (int, error) }
+	in  io.WriteCloser
 	out *bufio.Scanner
+	pid int
+	end func()
 }
 
 func holdOpen(t *testing.T, program, image string) *held {
 	t.Helper()
-	cmd := exec.Command(program, image)
+	return start(t, exec.Command(program, image))
+}
+
+// start has a command hold what it is given, and say "ok" when it has it.
+func start(t *testing.T, cmd *exec.Cmd) *held {
+	t.Helper()
 	cmd.Env = append(os.Environ(), callerEnv+"=hold")
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -63,13 +74,14 @@ func holdOpen(t *testing.T, program, image string) *held {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	end := sync.OnceFunc(func() {
 		in.Close()
 		cmd.Wait()
 	})
-	h := &held{in: in, out: bufio.NewScanner(out)}
+	t.Cleanup(end)
+	h := &held{in: in, out: bufio.NewScanner(out), pid: cmd.Process.Pid, end: end}
 	if got := h.says(t); got != "ok" {
-		t.Fatalf("%s cannot open %s: %s", program, image, got)
+		t.Fatalf("%s cannot hold it: %s", cmd, got)
 	}
 	return h
 }
@@ -88,6 +100,34 @@ func (h *held) write(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return h.says(t)
+}
+
+// A process in a control group of the key vmm_cgroup is a VMM, whatever it executes.
+func TestVMMCgroup(t *testing.T) {
+	bin := t.TempDir()
+	me, group := program(t, bin+"/me"), cgroup(t)
+	v := mount(t, fmt.Sprintf("vmm_cgroup = [%q]\n", group.name))
+	image := v.image(t, "vm.img")
+	grouped := filepath.Join(bin, "grouped")
+	if err := os.WriteFile(grouped, []byte("#!/bin/sh\necho $$ >"+group.dir+"/cgroup.procs && exec "+me+" \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	outside := holdOpen(t, me, image)
+	for _, op := range []string{"truncate", "rename"} {
+		if got := does(t, me, 0, op, image); got != "ok" {
+			t.Errorf("%s while an outsider has it open: %s", op, got)
+		}
+	}
+	outside.in.Close()
+	inside := holdOpen(t, grouped, image)
+	for _, op := range []string{"truncate", "rename"} {
+		if got := does(t, me, 0, op, image); got != "EBUSY" {
+			t.Errorf("%s while a VMM has it open: %s", op, got)
+		}
+	}
+	if got := inside.write(t); got != "ok" {
+		t.Errorf("the VMM's own write: %s", got)
+	}
 }
 
 // Who is who, by the keys vmm, manager, trusted and trusted_cgroup.
@@ -109,7 +149,7 @@ func TestProcesses(t *testing.T) {
 		{"manager", manager, "write", "ok"}, // its writes are judged one by one
 		{"manager", manager, "rename", "EBUSY"},
 		{"another VMM", vmm, "truncate", "EBUSY"},
-		{"another VMM", vmm, "rdwr", "ok"}, // QEMU's own locks govern that
+		{"another VMM", vmm, "rdwr", "EBUSY"}, // nobody takes locks, which would keep the two apart
 		{"trusted", agent, "truncate", "ok"},
 		{"trusted", agent, "rename", "ok"},
 		{"in a trusted control group", grouped, "truncate", "ok"},

@@ -1,12 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -63,6 +68,7 @@ func TestPromtool(t *testing.T) {
 	if out, err := exec.Command("promtool", "check", "rules", rules).CombinedOutput(); err != nil {
 		t.Errorf("promtool check rules: %v\n%s", err, out)
 	}
+	metrics += v.run(t, "metrics")
 	for _, file := range []string{rules, "../../dist/grafana/imgward.json", "../../docs/metrics.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -82,5 +88,110 @@ func TestPromtool(t *testing.T) {
 		if !strings.Contains(string(documented), "`"+m[1]+"`") {
 			t.Errorf("docs/metrics.md does not have %s", m[1])
 		}
+	}
+}
+
+// TestAlerts: each alert fires when it should and at no other time, by Prometheus' own test of rules.
+func TestAlerts(t *testing.T) {
+	out, err := exec.Command("promtool", "test", "rules", "../../dist/prometheus/imgward.rules.test.yml").CombinedOutput()
+	if err != nil {
+		t.Errorf("promtool test rules: %v\n%s", err, out)
+	}
+}
+
+// TestDashboardFirstRefusal: what the dashboard says of refusals counts the first one.
+func TestDashboardFirstRefusal(t *testing.T) {
+	text, err := os.ReadFile("../../dist/grafana/imgward.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(text, &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	vars := strings.NewReplacer("$instance", ".*", "$view", ".*", "$__rate_interval", "4m")
+	var tests strings.Builder
+	panels := 0
+	for _, p := range dashboard.Panels {
+		if !strings.Contains(p.Targets[0].Expr, "imgward_refusals_total") {
+			continue
+		}
+		panels++
+		fmt.Fprintf(&tests, "      - {expr: 'round(sum(%s))', eval_time: 62m, exp_samples: [{labels: '{}', value: 1}]}\n", vars.Replace(p.Targets[0].Expr))
+	}
+	if panels != 2 {
+		t.Errorf("%d panels are about refusals, not 2", panels)
+	}
+	file := filepath.Join(t.TempDir(), "test.yml")
+	rules := `evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'imgward_refusals_total{instance="h",view="/v",op="truncate",mode="enforce"}', values: '0x60 1x60'}
+      - {series: 'imgward_refusals_total{instance="h",view="/v",op="unlink",mode="enforce"}', values: '0x120'}
+    promql_expr_test:
+` + tests.String()
+	if err := os.WriteFile(file, []byte(rules), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("promtool", "test", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("promtool test rules: %v\n%s\n%s", err, out, rules)
+	}
+}
+
+// TestTextfile: imgward metrics knows which views there are, which ought to be, and which have been ended on purpose.
+func TestTextfile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "imgward.prom")
+	stays, ends, taken := newView(t, allAlways), newView(t, allAlways), newView(t, allAlways)
+	for _, v := range []*view{stays, ends, taken} {
+		v.run(t, "mount", "--log", v.log, "-o", "policy="+v.policy, v.dir)
+	}
+	t.Cleanup(func() { stays.run(t, "umount", stays.dir) })
+	up := func(v *view) string {
+		t.Helper()
+		v.run(t, "metrics", "--textfile", file)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := regexp.MustCompile(`imgward_view_up\{view="` + v.dir + `"\} (\d)`).FindStringSubmatch(string(text))
+		if m == nil {
+			return "none"
+		}
+		return m[1]
+	}
+	is := func(when string, v *view, want string) {
+		t.Helper()
+		if got := up(v); got != want {
+			t.Errorf("%s: imgward_view_up is %s, not %s", when, got, want)
+		}
+	}
+	is("mounted", ends, "1")
+	stays.killWorker(t)
+	is("after a take-over", stays, "1")
+	ends.run(t, "umount", ends.dir)
+	is("after imgward umount", ends, "none")
+	if out, err := exec.Command("umount", taken.dir).CombinedOutput(); err != nil {
+		t.Fatalf("umount: %v %s", err, out)
+	}
+	until(t, "a view that others unmounted is missed", func() bool { return up(taken) == "0" })
+	taken.run(t, "mount", "--log", taken.log, "-o", "policy="+taken.policy, taken.dir)
+	is("mounted again", taken, "1")
+	if out, err := exec.Command("umount", taken.dir).CombinedOutput(); err != nil {
+		t.Fatalf("umount: %v %s", err, out)
+	}
+	until(t, "a view that others unmounted is missed again", func() bool { return up(taken) == "0" })
+	taken.run(t, "umount", taken.dir)
+	is("meant after all", taken, "none")
+	if s, err := os.Stat(file); err != nil || s.Mode().Perm() != 0o644 {
+		t.Errorf("%v, %v", s.Mode(), err)
+	}
+	if left, _ := filepath.Glob(filepath.Dir(file) + "/.imgward*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -102,6 +104,13 @@ func mountDead(t *testing.T) string {
 			t.Error(err)
 		}
 	})
+	killAll(t, v)
+	return v.dir
+}
+
+// killAll leaves a view without daemon and keeper.
+func killAll(t *testing.T, v *view) {
+	t.Helper()
 	d := v.describe(t)
 	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} { // none may start another in between
 		for _, pid := range []int{d.KeeperPID, d.PID} {
@@ -114,5 +123,4 @@ func mountDead(t *testing.T) string {
 		_, err := v.try(t, "status", "--json", v.dir)
 		return err != nil
 	})
-	return v.dir
 }

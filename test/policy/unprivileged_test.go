@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -90,7 +92,7 @@ func TestSocket(t *testing.T) {
 	if code := askAs(t, nobody, control.Socket(v.dir), filepath.Base(image)); code != http.StatusForbidden {
 		t.Errorf("an exception for nobody: %d", code)
 	}
-	if out := v.run(t, "allow", "--list", v.dir); strings.TrimSpace(out) != "" {
+	if out := v.run(t, "allow", "--list", v.dir); strings.TrimSpace(out) != "no exception is in force" {
 		t.Errorf("granted: %s", out)
 	}
 }

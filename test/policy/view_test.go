@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -8,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"imgward/test/need"
 )
 
 var build = sync.OnceValues(func() (string, error) {
@@ -32,17 +36,20 @@ type view struct {
 func mount(t *testing.T, policy string) *view {
 	t.Helper()
 	v := newView(t, policy)
+	v.mount(t)
+	return v
+}
+
+func (v *view) mount(t *testing.T) {
+	t.Helper()
 	v.run(t, "mount", "--log", v.log, "-o", "policy="+v.policy, v.dir)
 	t.Cleanup(func() { v.run(t, "umount", v.dir) })
-	return v
 }
 
 // newView makes the directories of a view that is not mounted yet.
 func newView(t *testing.T, policy string) *view {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("needs root")
-	}
+	need.Have(t, need.View()...)
 	base, err := os.MkdirTemp("/var/lib", "imgward-policy-")
 	if err != nil {
 		t.Fatal(err)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package systemd runs imgward@.service under a real systemd: booted in a pid and mount namespace of its own, with this
 // host's files under an overlay. What happens there leaves the host as it is.
 package systemd
@@ -12,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"imgward/test/need"
 )
 
 // booted is a host with systemd and journald.
@@ -38,7 +42,8 @@ mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 for d in run tmp home srv; do mount -t tmpfs -o mode=755 none $d; done
-rm -rf etc/imgward var/log/journal
+rm -rf var/log/journal
+"$2" --files | while read -r f; do rm -rf ".$f"; done # what the host has of imgward
 cat >etc/systemd/system/imgtest.target <<EOF
 [Unit]
 DefaultDependencies=no
@@ -54,13 +59,15 @@ exec env -i container=imgward-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 
 func boot(t *testing.T) *booted {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("needs root")
-	}
+	need.Have(t, append(need.View(), need.Tools("systemd-analyze", "unshare", "nsenter"))...)
 	dir := t.TempDir()
+	leftovers, err := filepath.Abs("../scripts/leftovers")
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := &booted{}
 	cmd := exec.Command("unshare", "--fork", "--pid", "--mount", "--cgroup", "--mount-proc", "--propagation", "slave",
-		"--kill-child", "sh", "-c", bootScript, "sh", dir)
+		"--kill-child", "sh", "-c", bootScript, "sh", dir, leftovers)
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -122,6 +129,9 @@ func (b *booted) install(t *testing.T) {
 	for from, to := range map[string]string{
 		bin:                                   "/usr/bin/imgward",
 		"../../dist/systemd/imgward@.service": "/usr/lib/systemd/system/imgward@.service",
+
+		"../../dist/systemd/imgward-metrics.service": "/usr/lib/systemd/system/imgward-metrics.service",
+		"../../dist/systemd/imgward-metrics.timer":   "/usr/lib/systemd/system/imgward-metrics.timer",
 	} {
 		b.give(t, from, to)
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package systemd
 
 import (
@@ -6,6 +8,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"imgward/guard"
 )
 
 // domstatus is what libvirt would write of the VM: its second disk is named by a path through a home directory, which the
@@ -43,7 +47,8 @@ func TestEvidence(t *testing.T) {
 		var e map[string]any
 		return json.Unmarshal([]byte(line), &e) == nil && e["IMGWARD_TARGET"] == "vdb" && e["IMGWARD_PATH"] == "other.img" &&
 			e["IMGWARD_ERRNO"] == "EBUSY" && e["SYSLOG_IDENTIFIER"] == "imgward" && e["PRIORITY"] == "4" &&
-			e["_SYSTEMD_UNIT"] == service
+			e["_SYSTEMD_UNIT"] == service && e["IMGWARD_VIEW"] == images && e["MESSAGE_ID"] == guard.RefusalMessageID &&
+			strings.HasPrefix(e["MESSAGE"].(string), "imgward: refused: dd (pid ") && strings.Contains(screen, strings.TrimSpace(e["MESSAGE"].(string)))
 	}, b.journal)
 	b.run(t, "journalctl --no-pager IMGWARD_DOMAIN=rhevm | grep 'domain started'")
 	if events := b.run(t, "imgward events "+images); !strings.Contains(events, "domain rhevm started") {

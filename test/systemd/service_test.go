@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package systemd
 
 import (
@@ -17,6 +19,7 @@ type view struct {
 	PID         int
 	Generation  int
 	Passthrough bool
+	LastPause   float64 `json:"last_pause_seconds"`
 	Warnings    []string
 }
 
@@ -76,8 +79,13 @@ func TestUnit(t *testing.T) {
 	// Nothing of the view is in the kernel's memory any more when it is killed: whoever looks at it has to wait.
 	b.kill(t, "kill -STOP %[1]d; sleep 1.5; echo 3 >/proc/sys/vm/drop_caches; kill -9 %[1]d")
 	refused("vm.img")
-	b.run(t, "imgward upgrade")
-	if v := b.view(t); v.Generation != 8 || len(v.Warnings) > 0 {
+	if v := b.view(t); v.LastPause != 0 {
+		t.Errorf("nobody knows when the worker was killed, and the pause is %v s", v.LastPause)
+	}
+	if out := b.run(t, "imgward upgrade"); !strings.Contains(out, " ms") {
+		t.Errorf("the upgrade does not say how long it took: %s", out)
+	}
+	if v := b.view(t); v.Generation != 8 || len(v.Warnings) > 0 || v.LastPause <= 0 {
 		t.Errorf("after six kills and an upgrade: %+v", v)
 	}
 	b.run(t, "touch /run/enough")
@@ -103,6 +111,28 @@ func TestUnit(t *testing.T) {
 	b.ended(t)
 }
 
+// TestMetricsTimer: node_exporter finds the metrics, and a view that a boot mounts and that is not there.
+func TestMetricsTimer(t *testing.T) {
+	b := boot(t)
+	b.install(t)
+	file := "/var/lib/prometheus/node-exporter/imgward.prom"
+	b.run(t, "mkdir -p "+images+" $(dirname "+file+") && systemctl start "+service+" imgward-metrics.timer")
+	until(t, "the timer has the metrics written", func() bool {
+		_, err := b.try(`grep -F 'imgward_view_up{view="` + images + `"} 1' ` + file)
+		return err == nil
+	}, b.journal)
+	again := func() string { return b.run(t, "systemctl start imgward-metrics.service && cat "+file) }
+	b.run(t, "systemctl enable "+service+" && imgward umount "+images)
+	if got := again(); !strings.Contains(got, `imgward_view_up{view="`+images+`"} 0`) {
+		t.Errorf("the unit is enabled, and nothing is protected:\n%s", got)
+	}
+	b.run(t, "systemctl disable "+service)
+	if got := again(); strings.Contains(got, "imgward_view_up") {
+		t.Errorf("nothing is to be protected:\n%s", got)
+	}
+	b.run(t, "systemctl stop imgward-metrics.timer")
+}
+
 // kill does something to the worker that ends it, and returns when a successor serves.
 func (b *booted) kill(t *testing.T, command string) {
 	t.Helper()
@@ -121,7 +151,8 @@ func (b *booted) kill(t *testing.T, command string) {
 func (b *booted) ended(t *testing.T) {
 	t.Helper()
 	until(t, "the service has ended", func() bool { return b.property(t, service, "ActiveState") == "inactive" }, b.journal)
-	for _, check := range []string{"! grep fuse.imgward /proc/self/mountinfo", "! ls -d /run/imgward/*", "test -f " + images + "/vm.img"} {
+	// The second layer, which the unit wants, goes on.
+	for _, check := range []string{"! grep fuse.imgward /proc/self/mountinfo", "! ls -d /run/imgward/[!@]*", "test -f " + images + "/vm.img"} {
 		if out, err := b.try(check); err != nil {
 			t.Errorf("%s: %s\n%s", check, out, b.journal())
 		}

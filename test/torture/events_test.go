@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package torture
 
 import (
@@ -31,19 +33,23 @@ func TestEvents(t *testing.T) {
 		kill(t, before.PID, syscall.SIGKILL)
 		harness.Until(t, "a successor serves", func() bool { return v.Status(t).PID != before.PID })
 	}
-	want := 2 * rounds // an exception and a take-over each
+	want := 1 + 2*rounds // the view's begin, then an exception and a take-over each
 	asked := events(t, harness.Run(t, harness.Imgward(), "events", "--json", v.Dir).OK(t))
 	if len(asked) != want {
 		t.Errorf("the history has %d events, want %d", len(asked), want)
 	}
 	harness.Until(t, "the follower has all", func() bool { return len(events(t, follower.Logged(t))) >= want })
-	for i, e := range events(t, follower.Logged(t)) {
-		kind := guard.EventException
-		if i%2 == 1 {
-			kind = guard.EventTakeover
+	followed := events(t, follower.Logged(t))
+	for i, e := range followed {
+		kind := guard.EventTakeover
+		switch {
+		case i == 0:
+			kind = guard.EventBegin
+		case i%2 == 1:
+			kind = guard.EventException
 		}
-		if e.Type != kind || e.ID != uint64(i+1) {
-			t.Errorf("event %d that was followed is %s %d, want %s", i+1, e.Type, e.ID, kind)
+		if e.Type != kind || e.ID != followed[0].ID+uint64(i) {
+			t.Errorf("event %d that was followed is %s %d, want %s %d", i+1, e.Type, e.ID, kind, followed[0].ID+uint64(i))
 		}
 	}
 	v.End(t)

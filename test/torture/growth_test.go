@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package torture
 
 import (
@@ -10,10 +12,12 @@ import (
 	"time"
 
 	"imgward/test/harness"
+	"imgward/test/need"
 )
 
 // TestGrowth: nothing accumulates from one worker to the next, neither there nor in the keeper.
 func TestGrowth(t *testing.T) {
+	need.Long(t)
 	h := harness.New(t)
 	v := h.Mount(t)
 	g := h.Boot(t, "vm", harness.Disk{Target: "vda", File: h.Raw(t, "vm.img", 64*harness.MiB)})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package torture
 
 import (
@@ -12,14 +14,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/test/harness"
+	"imgward/test/need"
 )
 
-var takeovers = flag.Int("torture.takeovers", 300, "take-overs in TestTakeovers")
+var takeovers = flag.Int("torture.takeovers", 0, "take-overs in TestTakeovers (0: 300 under make test-all, else 60)")
 
 // TestTakeovers kills a worker hundreds of times, by default, beside clients that make, link, lock, rename and remove
 // files: none of them notices, nothing accumulates in worker or keeper, and in the end the kernel's and the view's ideas
 // of what is known agree.
 func TestTakeovers(t *testing.T) {
+	count := *takeovers
+	if count == 0 {
+		count = 60
+		if need.All() {
+			count = 300
+		}
+	}
 	both(t, func(t *testing.T, opts ...string) {
 		h := harness.NewFiles(t)
 		v := h.Mount(t, opts...)
@@ -31,9 +41,9 @@ func TestTakeovers(t *testing.T) {
 		}
 		var first usage
 		begin := v.Status(t).Generation
-		for i := range *takeovers {
+		for i := range count {
 			killOne(t, v)
-			if i == min(*takeovers/3, 100) {
+			if i == min(count/3, 100) {
 				first = use(t, v)
 			}
 		}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package torture kills the daemon's worker with SIGKILL, again and again, and looks for anybody who noticed: a guest
 // with an I/O error, a lost write, a command with another result, a destroyer that got through.
 //
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"imgward/test/harness"
+	"imgward/test/need"
 )
 
 var torture = flag.Duration("torture.for", 6*time.Second, "how long each torture lasts")
@@ -30,10 +33,12 @@ func TestMain(m *testing.M) {
 	os.Exit(harness.Main(m))
 }
 
-// both runs a test with kernel passthrough and without.
+// both runs a test with kernel passthrough and, under make test-all, without.
 func both(t *testing.T, run func(t *testing.T, opts ...string)) {
 	t.Run("passthrough", func(t *testing.T) { run(t) })
-	t.Run("nopassthrough", func(t *testing.T) { run(t, "-o", "nopassthrough") })
+	if need.All() {
+		t.Run("nopassthrough", func(t *testing.T) { run(t, "-o", "nopassthrough") })
+	}
 }
 
 // whileKilling runs f while workers of the view are killed at random moments. If f ends early, so do the kills.

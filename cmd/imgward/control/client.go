@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package control
 
 import (
@@ -43,8 +45,8 @@ func (c *Client) Get(ctx context.Context, endpoint string, query url.Values, eac
 		})
 	}
 	err := ask()
-	for range retries {
-		if answered || err == nil || !lost(err) {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if answered || err == nil || !Lost(err) || ctx.Err() != nil {
 			break
 		}
 		pause(ctx)
@@ -53,9 +55,10 @@ func (c *Client) Get(ctx context.Context, endpoint string, query url.Values, eac
 	return err
 }
 
-// A worker that dies is followed by another after some milliseconds. How often to ask one more, and when.
+// A worker that dies is followed by another after some milliseconds, or a second or two on an overloaded machine. For how
+// long to ask the next one, and how often.
 const (
-	retries    = 5
+	patience   = 10 * time.Second
 	retryPause = 50 * time.Millisecond
 )
 
@@ -66,8 +69,8 @@ func pause(ctx context.Context) {
 	}
 }
 
-// lost says whether an answer ended because the worker did.
-func lost(err error) bool {
+// Lost says whether an answer ended because the worker did.
+func Lost(err error) bool {
 	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
 		if errors.Is(err, e) {
 			return true
@@ -88,6 +91,23 @@ func (c *Client) Post(ctx context.Context, endpoint string, body any, each func(
 // Delete has something ended.
 func (c *Client) Delete(ctx context.Context, endpoint string) error {
 	return c.do(ctx, http.MethodDelete, endpoint, nil, nil, func([]byte) error { return nil })
+}
+
+// Metrics asks for the daemon's metrics, in Prometheus' text format.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://imgward/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the daemon of %s: %w", c.mountpoint, unwrapURL(err))
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the daemon of %s has no metrics (%s)", c.mountpoint, res.Status)
+	}
+	return io.ReadAll(res.Body)
 }
 
 func (c *Client) do(ctx context.Context, method, endpoint string, query url.Values, body io.Reader, each func([]byte) error) error {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package control
 
 import (
@@ -30,7 +32,7 @@ func (c *Client) Follow(ctx context.Context, each func(line []byte) error) error
 			return stop
 		case Dead(err):
 			return nil // the view has ended
-		case err != nil && !lost(err):
+		case err != nil && !Lost(err):
 			return err
 		}
 		pause(ctx)

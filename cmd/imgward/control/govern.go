@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package control
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -30,7 +31,7 @@ type AllowRequest struct {
 	Path    string     `json:"path"` // relative to the view
 	Ops     policy.Ops `json:"ops"`
 	Seconds float64    `json:"seconds"` // how long it holds
-	Once    bool       `json:"once"`    // for a single use
+	Once    bool       `json:"once"`    // for a single command
 	Reason  string     `json:"reason"`
 }
 
@@ -80,39 +81,46 @@ func (s *Server) allow(w http.ResponseWriter, r *http.Request) {
 	}
 	f, err := s.FS.Resolve(a.Path)
 	if err == nil && f.Mode == unix.S_IFDIR {
-		err = errors.New("it is a directory: an exception is for one image")
+		err = fmt.Errorf("%s is a directory: an exception is for one image", named(a.Path))
 	}
 	if err != nil {
-		fail(w, http.StatusNotFound, fmt.Errorf("%s: %w", a.Path, err))
+		fail(w, http.StatusNotFound, err)
 		return
 	}
-	by := r.Context().Value(peerKey{}).(unix.Ucred) // onlyRoot has seen that it is there
-	e := guard.Exception{
-		Image: f.ID, Born: f.Born, Path: a.Path, Ops: a.Ops, UID: by.Uid, Reason: a.Reason,
-		Expires: time.Now().Add(time.Duration(min(a.Seconds, maxSeconds) * float64(time.Second))),
-	}
-	if a.Once {
-		e.Uses = 1
-	}
-	if e, err = s.Guard.Allow(e, int(by.Pid)); err != nil {
+	e, err := s.grant(r, &a, f.ID, f.Birth)
+	if err != nil {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
 	write(w, ExceptionLine{"exception", e})
 }
 
+func (s *Server) grant(r *http.Request, a *AllowRequest, image guard.ID, birth guard.Birth) (guard.Exception, error) {
+	by := r.Context().Value(peerKey{}).(unix.Ucred) // onlyRoot has seen that it is there
+	e := guard.Exception{
+		Image: image, Birth: birth, Path: a.Path, Ops: a.Ops, UID: by.Uid, Reason: a.Reason, Once: a.Once,
+		Expires: time.Now().Add(time.Duration(min(a.Seconds, maxSeconds) * float64(time.Second))),
+	}
+	return s.Guard.Allow(e, int(by.Pid))
+}
+
 // maxSeconds is beyond guard.MaxException, and far from where a time.Duration overflows.
 const maxSeconds = 1e6
 
-func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
+func (s *Server) revoke(w http.ResponseWriter, r *http.Request) { s.revoked(w, r) }
+
+// revoked says whether that was done; otherwise it has answered why not.
+func (s *Server) revoked(w http.ResponseWriter, r *http.Request) bool {
 	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
 	if err != nil {
 		fail(w, http.StatusBadRequest, fmt.Errorf("%q is not the number of an exception", r.PathValue("id")))
-		return
+		return false
 	}
 	if !s.Guard.Revoke(id) {
 		fail(w, http.StatusNotFound, fmt.Errorf("there is no exception %d (any more)", id))
+		return false
 	}
+	return true
 }
 
 func (s *Server) policy(w http.ResponseWriter, _ *http.Request) {

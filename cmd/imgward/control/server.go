@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package control
 
 import (
@@ -8,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,12 +29,18 @@ type Server struct {
 	Guard                        *guard.Guard
 	// Warnings adds what the daemon itself has to say.
 	Warnings func() []string
-	Policy   PolicyFile
+	// Reachable says whether the view's mountpoint leads to the view.
+	Reachable func() bool
+	Policy    PolicyFile
 	// Host and Tree are the guard's way to files, and the backing tree's root; for trying a policy.
 	Host guard.Host
 	Tree *os.File
+	// Device is the worker's descriptor of the FUSE connection.
+	Device int
 	// Upgrade lets another program take over.
 	Upgrade func(ctx context.Context, binary string) error
+	// Ending is called before the view is unmounted on purpose.
+	Ending func()
 	// Metrics answers /metrics.
 	Metrics http.Handler
 }
@@ -50,12 +60,19 @@ func Listen(path string) (*net.UnixListener, error) {
 func (s *Server) Serve(l *net.UnixListener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /v1/elsewhere", s.elsewhere)
 	mux.HandleFunc("GET /v1/who", s.who)
 	mux.HandleFunc("GET /v1/check", s.check)
 	mux.HandleFunc("GET /v1/holders", s.holders)
+	mux.HandleFunc("GET /v1/vmms", s.vmms)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/upgrade", s.upgrade)
+	mux.HandleFunc("POST /v1/ending", s.ending)
 	s.govern(mux)
+	return serve(mux, l)
+}
+
+func serve(mux *http.ServeMux, l *net.UnixListener) error {
 	srv := &http.Server{Handler: onlyRoot(mux), ReadHeaderTimeout: 10 * time.Second, ConnContext: withPeer}
 	err := srv.Serve(l)
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
@@ -110,18 +127,33 @@ func fail(w http.ResponseWriter, status int, err error) {
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	st := s.FS.Stats()
+	st, policy := s.FS.Stats(), s.Guard.Policy()
+	unprotected, reachable := policy.Unprotected(&policy.Default), s.Reachable()
+	if !reachable {
+		unprotected = "the mountpoint does not lead to the view"
+	}
 	write(w, View{
 		Type: "view", Mountpoint: s.Mountpoint, Backing: s.Backing, Version: s.Version,
 		PID: os.Getpid(), KeeperPID: int(s.KeeperPID()), Passthrough: s.FS.Passthrough(),
 		Generation: st.Generation, Takeovers: st.Generation - 1,
 		Mounted: st.Mounted, Serving: st.Serving, LastPause: st.LastPause.Seconds(), Refusals: st.Refusals,
 		Nodes: st.Nodes, Handles: st.Handles, Descriptors: st.Descriptors,
-		OpenPassed: st.Passed, OpenDaemon: st.Daemon, Policy: s.Guard.Policy().Source, Warnings: s.Warnings(),
+		OpenPassed: st.Passed, OpenDaemon: st.Daemon, Policy: policy.Source, Warnings: s.Warnings(),
+		TreeFD: int(s.Tree.Fd()), DeviceFD: s.Device, Root: s.FS.Root(), Reachable: reachable,
+		Protected: unprotected == "", Unprotected: unprotected,
 	})
 	s.exceptions(w, r)
 	for _, img := range s.FS.Images(r.Context()) {
-		write(w, Image{Type: "image", Path: img.Path, Uses: img.Uses})
+		write(w, Image{
+			Type: "image", Path: img.Path, Uses: img.Uses, Unprotected: policy.Unprotected(policy.For(img.Path)), Beside: img.Beside,
+		})
+	}
+}
+
+// elsewhere lists the images in use that are not in the view: this guard's evidence is of the whole host.
+func (s *Server) elsewhere(w http.ResponseWriter, r *http.Request) {
+	for _, img := range s.FS.Elsewhere(r.Context()) {
+		write(w, Image{Type: "elsewhere", Path: img.Path, Uses: img.Uses, Block: img.ID.Dev == guard.BlockDevice})
 	}
 }
 
@@ -132,7 +164,7 @@ func (s *Server) who(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, err)
 		return
 	}
-	write(w, Image{Type: "image", Path: path, Uses: s.FS.Uses(r.Context(), f.ID)})
+	write(w, Image{Type: "image", Path: path, Uses: s.FS.Who(r.Context(), f.ID, path)})
 }
 
 func (s *Server) check(w http.ResponseWriter, r *http.Request) {
@@ -147,22 +179,63 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, err)
 		return
 	}
-	v := s.FS.Check(r.Context(), f.ID, path, op, guard.Process{})
-	write(w, Verdict{Type: "verdict", Op: op, Path: path, Allowed: v.Allowed, Reason: v.Reason, Uses: v.Uses})
+	peer := r.Context().Value(peerKey{}).(unix.Ucred) // onlyRoot has seen that it is there
+	by := guard.Process{PID: int(peer.Pid), UID: peer.Uid}
+	answer := Verdict{Type: "verdict", Op: op, Path: path}
+	var v guard.Verdict
+	switch {
+	case f.Mode != unix.S_IFDIR:
+		v = s.FS.Check(r.Context(), f.ID, path, op, by)
+	case op == guard.OpRename || op == guard.OpRenameDir:
+		v, answer.Below = s.FS.CheckBelow(r.Context(), path, by)
+	default:
+		fail(w, http.StatusBadRequest, fmt.Errorf("%s is a directory: it can be renamed, no more", named(path)))
+		return
+	}
+	answer.Allowed, answer.Audit, answer.Exception, answer.Reason, answer.Uses = v.Allowed, v.Audit, v.Exception, v.Reason, v.Uses
+	write(w, answer)
 }
 
-// ParseOp accepts the operations that people ask about.
+// named is a path below the view in a sentence.
+func named(path string) string {
+	if path == "" {
+		return "the view's root"
+	}
+	return path
+}
+
+// ParseOp reads the name of an operation, as exceptions and events have it.
 func ParseOp(s string) (guard.Op, error) {
-	switch op := guard.Op(s); op {
-	case guard.OpTruncate, guard.OpOpenWrite, guard.OpUnlink, guard.OpRename:
+	if op := guard.Op(s); slices.Contains(guard.Ops(), op) {
 		return op, nil
 	}
-	return "", fmt.Errorf("unknown operation %q: truncate, write, unlink or rename", s)
+	return "", fmt.Errorf("unknown operation %q: it is one of %s", s, OpNames())
+}
+
+// OpNames lists the operations for people.
+func OpNames() string {
+	var names []string
+	for _, op := range guard.Ops() {
+		names = append(names, string(op))
+	}
+	return strings.Join(names, ", ")
 }
 
 func (s *Server) holders(w http.ResponseWriter, _ *http.Request) {
 	for _, h := range s.FS.Holders() {
 		write(w, Holder{Type: "holder", PID: h.PID, Comm: h.Comm, Class: h.Class, Path: h.Path, Write: h.Write})
+	}
+}
+
+// vmms lists the VMMs that are on no list of the policy.
+func (s *Server) vmms(w http.ResponseWriter, r *http.Request) {
+	list, err := s.Guard.UnlistedVMMs(r.Context())
+	if err != nil {
+		fail(w, http.StatusInternalServerError, err)
+		return
+	}
+	for _, vmm := range list {
+		write(w, VMM{Type: "vmm", PID: vmm.PID, Program: vmm.Program, Images: s.FS.PathsOf(vmm.Files)})
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package control
 
 import (
@@ -29,6 +31,12 @@ type PolicyChange struct {
 	Uses   []guard.Use `json:"uses,omitempty"`
 	Before Effect      `json:"before"`
 	After  Effect      `json:"after"`
+}
+
+// PolicyTrap says in which way a policy does not do what its words say; "imgward policy check --json" prints it.
+type PolicyTrap struct {
+	Type    string `json:"type"` // "policy-trap"
+	Message string `json:"message"`
 }
 
 // Effect is what a policy does to operations on an image as things are now.

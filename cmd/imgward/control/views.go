@@ -1,50 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package control
 
 import (
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"time"
 
-	"github.com/coreos/go-systemd/v22/unit"
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	viewfs "imgward/fs"
+	"imgward/fs/mounttable"
 )
-
-// RunDir is where each view has a directory of its own, named as systemd escapes the mountpoint.
-const RunDir = "/run/imgward"
-
-// maxName keeps the paths of sockets under the 108 bytes that an address has room for (unix(7)).
-const maxName = 64
-
-// Dir is a view's runtime directory. Only root can enter it. The end of a long name gives way to a hash of it.
-func Dir(mountpoint string) string {
-	name := unit.UnitNamePathEscape(mountpoint)
-	if len(name) > maxName {
-		sum := sha256.Sum256([]byte(name))
-		name = name[:maxName-17] + "-" + hex.EncodeToString(sum[:8])
-	}
-	return filepath.Join(RunDir, name)
-}
-
-// mountpointFile, in the runtime directory, holds the mountpoint.
-const mountpointFile = "mountpoint"
-
-// Socket is a view's control socket.
-func Socket(mountpoint string) string { return filepath.Join(Dir(mountpoint), "control.sock") }
 
 // ErrNoView says that a path is not inside any view.
 var ErrNoView = errors.New("not inside an imgward view")
 
-// Views lists the mountpoints of the views on this host that have a daemon's runtime directory.
-func Views() ([]string, error) {
+// ErrBeside says that a path goes past the view that stands on it: by a working directory from before the mount.
+var ErrBeside = errors.New("bypasses the view")
+
+// Place is where a view of this host is.
+type Place struct {
+	// Name is the mountpoint that the view was mounted on: what its daemon is asked by.
+	Name string
+	Dev  uint64            // its st_dev
+	At   *mounttable.Mount // where it is now, which is elsewhere after `mount --move`; nil: not mounted in this namespace
+}
+
+// Places lists the views that have a daemon's runtime directory: those that are mounted here, and those that were, as long
+// as their daemon serves those who hold files of them.
+func Places() ([]Place, error) {
 	entries, err := os.ReadDir(RunDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -52,109 +40,125 @@ func Views() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []string
+	t, err := mounttable.Now()
+	if err != nil {
+		return nil, err
+	}
+	var list []Place
 	for _, e := range entries {
-		name, err := os.ReadFile(filepath.Join(RunDir, e.Name(), mountpointFile))
-		if err != nil {
-			continue // one is just being made, or removed
-		}
-		mountpoint := string(name)
-		if m, err := viewfs.MountAt(mountpoint); err == nil && m != nil && m.FSType == viewfs.FSType {
-			list = append(list, mountpoint)
+		if p, ok := placeOf(filepath.Join(RunDir, e.Name()), t); ok {
+			list = append(list, p)
 		}
 	}
 	return list, nil
 }
 
-// Find tells which view a path is in, through whatever mount of it, and where. ErrNoView: it is in none.
-func Find(path string) (mountpoint, rel string, err error) {
-	path, err = filepath.Abs(path)
+// placeOf reads a runtime directory; false if it is just being made, or removed, or was left behind.
+func placeOf(dir string, t *mounttable.Table) (p Place, ok bool) {
+	name, err := os.ReadFile(filepath.Join(dir, mountpointFile))
+	if err != nil {
+		return p, false
+	}
+	p.Name = string(name)
+	dev, err := os.ReadFile(filepath.Join(dir, deviceFile))
+	if err == nil {
+		p.Dev, err = strconv.ParseUint(string(dev), 10, 64)
+	}
+	switch {
+	case err != nil: // not served yet
+		p.At = t.Topmost(p.Name)
+		return p, p.At != nil && p.At.FSType == viewfs.FSType
+	case locked(dir):
+		p.At = t.Find(p.Dev, p.Name)
+		return p, true
+	}
+	// Nobody serves it. If it is not where it was, the number of its device may be another view's by now.
+	at := t.Topmost(p.Name)
+	if at == nil || at.FSType != viewfs.FSType || mounttable.Device(at) != p.Dev {
+		return p, false
+	}
+	p.At = at
+	return p, true
+}
+
+// locked says whether a daemon lives.
+func locked(dir string) bool {
+	lock, err := os.Open(filepath.Join(dir, lockFile))
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	return unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB) == unix.EWOULDBLOCK
+}
+
+// Views lists the names of the views of this host, by which their daemons are asked.
+func Views() ([]string, error) {
+	places, err := Places()
+	var list []string
+	for _, p := range places {
+		list = append(list, p.Name)
+	}
+	return list, err
+}
+
+// Find tells which view a path is in, through whatever mount of it, and where. ErrNoView: it is in none. ErrBeside: it would
+// be in that one, but what it opens for this process is the file below.
+func Find(name string) (view, rel string, err error) {
+	path, err := filepath.Abs(name)
 	if err != nil {
 		return "", "", err
 	}
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return "", "", err
 	}
-	mounts, err := mountinfo.GetMounts(mountinfo.ParentsFilter(path))
+	t, err := mounttable.Now()
 	if err != nil {
-		return "", "", fmt.Errorf("read the mount table: %w", err)
+		return "", "", err
 	}
-	top := topmost(mounts)
-	if top == nil || top.FSType != viewfs.FSType {
+	m := t.At(path)
+	if m == nil || m.FSType != viewfs.FSType {
 		return "", "", fmt.Errorf("%s: %w", path, ErrNoView)
 	}
-	rel, err = filepath.Rel(top.Mountpoint, path)
+	places, err := Places()
 	if err != nil {
 		return "", "", err
 	}
-	rel = strings.TrimPrefix(filepath.Join(top.Root, rel), "/")
-	views, err := Views()
-	if err != nil {
-		return "", "", err
-	}
-	for _, v := range views {
-		if m, err := viewfs.MountAt(v); err == nil && m != nil && viewfs.Device(m) == viewfs.Device(top) {
-			return v, rel, nil
+	for _, p := range places {
+		if p.At != nil && mounttable.Device(p.At) == mounttable.Device(m) {
+			return p.Name, strings.TrimPrefix(mounttable.Inside(m, path), "/"), beside(name, m)
 		}
 	}
 	return "", "", fmt.Errorf("%s is in a view without a daemon that answers here: %w", path, ErrNoView)
 }
 
-// topmost is the mount that a path is on: the longest mountpoint, and of those the last mounted.
-func topmost(mounts []*mountinfo.Info) *mountinfo.Info {
-	var top *mountinfo.Info
-	for _, m := range mounts {
-		if top == nil || len(m.Mountpoint) >= len(top.Mountpoint) {
-			top = m
-		}
+// beside compares what a path opens with the view that stands there.
+func beside(name string, view *mounttable.Mount) error {
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: name, Err: err}
 	}
-	return top
+	if st.Dev == mounttable.Device(view) {
+		return nil
+	}
+	return fmt.Errorf("%s: this path %w on %s and is not protected: this shell was in the directory before the view was mounted (cd . and try again)",
+		name, ErrBeside, view.Mountpoint)
 }
 
-// MakeDir makes a view's runtime directory and takes its lock, so that two daemons cannot be started for one view. The
-// lock is held until the file is closed.
-func MakeDir(mountpoint string) (*os.File, error) {
-	dir := Dir(mountpoint)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+// Named tells which view is mounted on a directory, or was when its daemon was started. ErrNoView: none.
+func Named(dir string) (Place, error) {
+	places, err := Places()
 	if err != nil {
-		return nil, err
+		return Place{}, err
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("a daemon for %s is already running (%s is locked)", mountpoint, lock.Name())
-	}
-	if err := noteMountpoint(filepath.Join(dir, mountpointFile), mountpoint); err != nil {
-		lock.Close()
-		return nil, err
-	}
-	return lock, nil
-}
-
-// noteMountpoint writes the file whole: a keeper that adopts a worker does so while others look for the view.
-func noteMountpoint(path, mountpoint string) error {
-	if err := os.WriteFile(path+".new", []byte(mountpoint), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
-}
-
-// ErrStays says that a daemon goes on after its view was unmounted: another mount namespace still shows the view.
-var ErrStays = errors.New("the daemon goes on")
-
-// WaitGone waits until a view's daemon has removed its runtime directory, so that the view can be mounted again.
-func WaitGone(ctx context.Context, mountpoint string) error {
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); {
-		if _, err := os.Stat(Dir(mountpoint)); errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(5 * time.Millisecond):
+	for _, here := range []func(*Place) bool{
+		func(p *Place) bool { return p.At != nil && p.At.Mountpoint == dir },
+		func(p *Place) bool { return p.Name == dir },
+	} {
+		for i := range places {
+			if here(&places[i]) {
+				return places[i], nil
+			}
 		}
 	}
-	return ErrStays
+	return Place{}, fmt.Errorf("%s: %w", dir, ErrNoView)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package doctor
 
 import (
@@ -5,6 +7,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/unit"
@@ -37,21 +40,39 @@ func (h *Host) boot(context.Context) []Finding {
 
 func escapeGlob(name string) string { return strings.ReplaceAll(name, `\`, `\\`) }
 
+// AtBoot lists the directories that a boot protects: those of enabled units, and those in fstab.
+func AtBoot() []string {
+	list := viewsIn(fstab)
+	units, _ := filepath.Glob(unitsToLoad + "imgward@?*.service")
+	for _, u := range units {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(u), "imgward@"), ".service")
+		list = append(list, unit.UnitNamePathUnescape(name))
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
 // inFstab says whether a table mounts a view on a directory.
-func inFstab(table, dir string) bool {
+func inFstab(table, dir string) bool { return slices.Contains(viewsIn(table), dir) }
+
+// viewsIn lists the directories on which a table mounts views at boot.
+func viewsIn(table string) (list []string) {
 	f, err := os.Open(table)
 	if err != nil {
-		return false
+		return nil
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) >= 3 && !strings.HasPrefix(fields[0], "#") && unescapeOctal(fields[1]) == dir &&
-			strings.TrimPrefix(fields[2], "fuse.") == "imgward" {
-			return true
+		if len(fields) < 3 || strings.HasPrefix(fields[0], "#") || strings.TrimPrefix(fields[2], "fuse.") != "imgward" {
+			continue
 		}
+		if len(fields) > 3 && slices.Contains(strings.Split(fields[3], ","), "noauto") {
+			continue
+		}
+		list = append(list, unescapeOctal(fields[1]))
 	}
-	return false
+	return list
 }
 
 // unescapeOctal undoes what fstab(5) asks for in names.

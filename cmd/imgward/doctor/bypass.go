@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package doctor
 
 import (
@@ -8,23 +10,25 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
-
 	viewfs "imgward/fs"
+	"imgward/fs/mounttable"
 )
 
 // bypasses looks for other ways to the files below a view: mounts of the same file system.
 func (h *Host) bypasses(context.Context) []Finding {
-	mounts, err := mountinfo.GetMounts(nil)
+	t, err := mounttable.Now()
 	if err != nil {
-		return []Finding{problem("the mount table cannot be read: "+err.Error(), "")}
+		return []Finding{problem(err.Error(), "")}
 	}
 	var list []Finding
 	for _, v := range h.Views {
-		found := otherWays(mounts, v)
+		found := otherWays(t, v)
 		for _, path := range found {
-			list = append(list, problem(fmt.Sprintf("the files of %s are also at %s, unprotected", v.Mountpoint, path),
-				"umount that, or put a view over it"))
+			do := "make it read-only: mount --bind -o ro " + path + " " + path
+			if m := t.Topmost(path); m != nil {
+				do = "umount " + path + ", or make it read-only: mount -o remount,bind,ro " + path
+			}
+			list = append(list, problem(fmt.Sprintf("the files of %s are also at %s, unprotected", v.Mountpoint, path), do))
 		}
 		if v.Backing != v.Mountpoint {
 			list = append(list, note(fmt.Sprintf("%s shows %s, which is itself unprotected", v.Mountpoint, v.Backing),
@@ -38,20 +42,16 @@ func (h *Host) bypasses(context.Context) []Finding {
 }
 
 // otherWays lists paths that lead to a view's files without it: where some mount shows the same directory of the same file
-// system, or one above or below it.
-func otherWays(mounts []*mountinfo.Info, v View) []string {
-	home := holding(mounts, v.Backing)
+// system, or one above or below it, and can be written through.
+func otherWays(t *mounttable.Table, v View) []string {
+	home := below(t, v.Backing)
 	if home == nil {
 		return nil
 	}
-	rel, err := filepath.Rel(home.Mountpoint, v.Backing)
-	if err != nil {
-		return nil
-	}
-	inside := filepath.Join(home.Root, rel) // of the file system
+	inside := mounttable.Inside(home, v.Backing) // of the file system
 	var list []string
-	for _, m := range mounts {
-		if m.ID == home.ID || m.Major != home.Major || m.Minor != home.Minor {
+	for _, m := range t.All() {
+		if m.ID == home.ID || mounttable.Device(m) != mounttable.Device(home) || mounttable.ReadOnly(m) {
 			continue
 		}
 		var path string
@@ -64,25 +64,20 @@ func otherWays(mounts []*mountinfo.Info, v View) []string {
 		default:
 			continue
 		}
-		if top := holding(mounts, path); top != nil && top.ID == m.ID { // else something covers it
+		if at := t.At(path); at != nil && at.ID == m.ID { // else something covers it: another file system, or the view
 			list = append(list, path)
 		}
 	}
 	return list
 }
 
-// holding is the mount that a path is on, views left out: the deepest mountpoint, and of those the last mounted.
-func holding(mounts []*mountinfo.Info, path string) *mountinfo.Info {
-	var best *mountinfo.Info
-	for _, m := range mounts {
-		if m.FSType == viewfs.FSType || !within(path, m.Mountpoint) {
-			continue
-		}
-		if best == nil || len(m.Mountpoint) >= len(best.Mountpoint) {
-			best = m
-		}
+// below is the mount that a path is on, below any view that stands there.
+func below(t *mounttable.Table, path string) *mounttable.Mount {
+	m := t.At(path)
+	for m != nil && m.FSType == viewfs.FSType {
+		m = t.Parent(m)
 	}
-	return best
+	return m
 }
 
 // exportTables say what the NFS server exports: what it does now, and what it is to.
@@ -100,7 +95,7 @@ func (h *Host) exports(context.Context) []Finding {
 			for _, v := range h.Views {
 				if (within(v.Backing, dir) || within(dir, v.Backing)) && !seen[dir] {
 					seen[dir] = true
-					list = append(list, problem(fmt.Sprintf("%s is exported by NFS (%s): clients of it pass by the view", dir, table),
+					list = append(list, problem(fmt.Sprintf("%s is exported by NFS (%s): its clients bypass the view", dir, table),
 						"exportfs -u it, or run imgward on the clients that hold images"))
 				}
 			}

@@ -1,9 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package doctor looks at a host for what leaves images unprotected, and says what to do about it. It changes nothing.
 package doctor
 
 import (
 	"context"
-	"log/slog"
+
+	"imgward/cmd/imgward/control"
+	"imgward/guard/policy"
 )
 
 // Level says how much a finding matters.
@@ -25,11 +29,13 @@ type Finding struct {
 	Do    string `json:"do,omitempty"` // what to do about it
 }
 
-// View is a view that is mounted.
+// View is a view that is mounted, as its daemon describes it.
 type View struct {
-	Mountpoint, Backing string
-	Passthrough         bool
-	Warnings            []string
+	control.View
+	Images []control.Image // in use, below it
+	Policy *policy.Policy  // in force
+	// Unlisted are the VMMs that the policy's lists do not name.
+	Unlisted []control.VMM
 }
 
 // Host is what is looked at.
@@ -37,7 +43,10 @@ type Host struct {
 	Views  []View
 	Dead   []string // mountpoints of views that no daemon serves any more
 	Policy string   // the default policy file
-	Log    *slog.Logger
+	// Elsewhere are the images in use that are below no view.
+	Elsewhere []control.Image
+	// Second is nil where the second layer's daemon does not run.
+	Second *Second
 }
 
 // Examine runs all checks.
@@ -47,7 +56,8 @@ func (h *Host) Examine(ctx context.Context) []Finding {
 		name string
 		run  func(context.Context) []Finding
 	}{
-		{"kernel", h.kernel}, {"policy", h.policy}, {"views", h.views}, {"boot", h.boot}, {"libvirt", h.libvirt}, {"images", h.images}, {"bypass", h.bypasses},
+		{"kernel", h.kernel}, {"policy", h.policy}, {"views", h.views}, {"boot", h.boot}, {"libvirt", h.libvirt}, {"images", h.images}, {"second layer", h.second}, {"vmms", h.vmms},
+		{"bypass", h.bypasses}, {"bystanders", h.bystanders}, {"backups", h.backups},
 		{"exports", h.exports}, {"confinement", h.confinement},
 	} {
 		for _, f := range c.run(ctx) {

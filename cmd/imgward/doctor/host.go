@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package doctor
 
 import (
@@ -38,15 +40,39 @@ func (h *Host) kernel(context.Context) []Finding {
 	return list
 }
 
+// policy looks at the policies in force; without any view, at the one that a view would begin with.
 func (h *Host) policy(context.Context) []Finding {
+	if len(h.Views) == 0 {
+		return []Finding{h.defaultPolicy()}
+	}
+	var list []Finding
+	var mountpoints []string
+	for _, v := range h.Views {
+		mountpoints = append(mountpoints, v.Mountpoint)
+	}
+	checked := map[string]bool{}
+	for _, v := range h.Views {
+		list = append(list, ok(fmt.Sprintf("in force for %s is %s", v.Mountpoint, v.Policy.Source)))
+		if checked[v.Policy.Source] {
+			continue
+		}
+		checked[v.Policy.Source] = true
+		for _, trap := range v.Policy.Traps(mountpoints) {
+			list = append(list, problem(v.Policy.Source+" does not do what it says: "+trap, "imgward-policy(5); imgward policy check"))
+		}
+	}
+	return list
+}
+
+func (h *Host) defaultPolicy() Finding {
 	_, err := policy.Load(h.Policy)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return []Finding{ok("there is no " + h.Policy + ": the preset default holds")}
+		return ok("there is no " + h.Policy + ": a view begins with the preset default")
 	case err != nil:
-		return []Finding{problem(err.Error(), "mend it, then imgward policy reload")}
+		return problem(err.Error(), "correct it; imgward policy check finds all mistakes")
 	}
-	return []Finding{ok(h.Policy + " is valid")}
+	return ok(h.Policy + " is valid")
 }
 
 func (h *Host) views(context.Context) []Finding {
@@ -58,7 +84,13 @@ func (h *Host) views(context.Context) []Finding {
 		return append(list, problem("no view is mounted: nothing is protected", "imgward mount /var/lib/libvirt/images"))
 	}
 	for _, v := range h.Views {
-		list = append(list, ok(v.Mountpoint+" is protected"))
+		switch {
+		case !v.Reachable: // a warning says why
+		case v.Unprotected == "":
+			list = append(list, ok(v.Mountpoint+" is protected"))
+		default:
+			list = append(list, problem(v.Mountpoint+" is not protected: "+v.Unprotected, "imgward policy show "+v.Mountpoint+"; imgward-policy(5)"))
+		}
 		if !v.Passthrough {
 			list = append(list, note(v.Mountpoint+": reads and writes go through the daemon", ""))
 		}

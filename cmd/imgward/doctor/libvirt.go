@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package doctor
 
 import (
@@ -24,7 +26,7 @@ func (h *Host) libvirt(context.Context) []Finding {
 			found = true
 			list = append(list, ok("libvirt's running "+d.Driver+" domains are known from "+d.Path))
 		case !errors.Is(err, fs.ErrNotExist):
-			list = append(list, problem("libvirt's status files cannot be read: "+err.Error(), "every image counts as in use; mend "+d.Path))
+			list = append(list, problem("libvirt's status files cannot be read: "+err.Error(), "until you repair "+d.Path+", every image counts as in use"))
 		}
 	}
 	if found {

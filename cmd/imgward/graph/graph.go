@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package graph shows backing chains and who uses them: as a tree, as DOT, and as SVG.
 package graph
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package graph
 
 import (
@@ -9,19 +11,21 @@ import (
 	"unicode/utf8"
 )
 
-// The drawing, in pixels: a column for each link of a chain, a row for each line of text.
+// The drawing, in pixels: a column for each link of a chain, a row for each chain.
 const (
 	letter    = 7.2 // width of a letter of the 12 px monospace font
 	rowHeight = 18
 	gapX      = 48
-	gapY      = 14
+	gapY      = 18
 	padding   = 8
 )
 
 // box is an image in the drawing.
 type box struct {
-	img        *Image
-	x, y, w, h float64
+	img           *Image
+	row, column   int
+	x, y, w, h    float64
+	right, bottom float64 // of its cell
 }
 
 // SVG writes a drawing that needs nothing else: no script, no font, no link.
@@ -37,7 +41,7 @@ func SVG(w io.Writer, images []*Image) error {
 	for _, b := range boxes {
 		for _, below := range b.img.Below {
 			to := at[below]
-			fmt.Fprintf(&s, `<path d="M%.0f,%.0fL%.0f,%.0f" stroke="black" fill="none" marker-end="url(#a)"/>`+"\n", b.x+b.w, b.y+b.h/2, to.x, to.y+to.h/2)
+			fmt.Fprintf(&s, `<path d="%s" stroke="black" fill="none" marker-end="url(#a)"/>`+"\n", edge(b, to))
 		}
 	}
 	for _, b := range boxes {
@@ -77,8 +81,39 @@ func (img *Image) lines() []string {
 	return lines
 }
 
-// layout gives each image a place: its column is the length of the longest chain above it.
+// layout gives each image a cell of a grid: its column is the length of the longest chain above it, its row that of the
+// image above it where that is free, so that a chain is a line. Between rows and between columns there is room for edges.
 func layout(images []*Image) (boxes []*box, width, height float64) {
+	column := columns(images)
+	type cell struct{ row, column int }
+	taken, rows := map[cell]bool{}, 0
+	placed := map[*Image]*box{}
+	var place func(img *Image, row int)
+	place = func(img *Image, row int) {
+		if placed[img] != nil {
+			return
+		}
+		if at := (cell{row, column[img]}); row == rows || taken[at] {
+			row = rows
+			rows++
+		}
+		taken[cell{row, column[img]}] = true
+		b := newBox(img, row, column[img])
+		placed[img] = b
+		boxes = append(boxes, b)
+		for _, below := range img.Below {
+			place(below, row)
+		}
+	}
+	for _, r := range Roots(images) {
+		place(r, rows)
+	}
+	return boxes, spread(boxes, func(b *box) (int, float64, *float64, *float64) { return b.column, b.w, &b.x, &b.right }, gapX),
+		spread(boxes, func(b *box) (int, float64, *float64, *float64) { return b.row, b.h, &b.y, &b.bottom }, gapY)
+}
+
+// columns says how long the longest chain above each image is.
+func columns(images []*Image) map[*Image]int {
 	column := map[*Image]int{}
 	var place func(img *Image, depth int)
 	place = func(img *Image, depth int) {
@@ -93,30 +128,57 @@ func layout(images []*Image) (boxes []*box, width, height float64) {
 	for _, r := range Roots(images) {
 		place(r, 0)
 	}
-	var columns [][]*box
-	for _, img := range images {
-		b := &box{img: img}
-		for _, l := range img.lines() {
-			b.w = max(b.w, letter*float64(utf8.RuneCountInString(l))+2*padding)
-			b.h += rowHeight
-		}
-		b.h += padding
-		for len(columns) <= column[img] {
-			columns = append(columns, nil)
-		}
-		columns[column[img]] = append(columns[column[img]], b)
-		boxes = append(boxes, b)
+	return column
+}
+
+func newBox(img *Image, row, column int) *box {
+	b := &box{img: img, row: row, column: column, h: padding}
+	for _, l := range img.lines() {
+		b.w = max(b.w, letter*float64(utf8.RuneCountInString(l))+2*padding)
+		b.h += rowHeight
 	}
-	x := float64(gapY)
-	for _, col := range columns {
-		y, widest := float64(gapY), 0.0
-		for _, b := range col {
-			b.x, b.y = x, y
-			y += b.h + gapY
-			widest = max(widest, b.w)
+	return b
+}
+
+// spread sets where each row, or column, of a grid begins, and returns where the last one ends. of tells of a box in which
+// it is, how large it is, and where its place and the end of its cell are noted.
+func spread(boxes []*box, of func(*box) (index int, size float64, place, end *float64), gap float64) float64 {
+	var sizes []float64
+	for _, b := range boxes {
+		i, size, _, _ := of(b)
+		for len(sizes) <= i {
+			sizes = append(sizes, 0)
 		}
-		x += widest + gapX
-		height = max(height, y)
+		sizes[i] = max(sizes[i], size)
 	}
-	return boxes, x, max(height, gapY)
+	starts := []float64{gap}
+	for _, size := range sizes {
+		starts = append(starts, starts[len(starts)-1]+size+gap)
+	}
+	for _, b := range boxes {
+		i, _, place, end := of(b)
+		*place, *end = starts[i], starts[i]+sizes[i]
+	}
+	return starts[len(sizes)]
+}
+
+// Edges to different images do not share the room before a column, where they are few.
+const (
+	lane  = 4
+	lanes = 6
+)
+
+// edge is the way of an arrow, behind no box: out of the box to the right, up or down in the room before the next column,
+// and straight in; past further columns in the room below its row.
+func edge(from, to *box) string {
+	y, end := from.y+from.h/2, to.y+min(to.h/2, rowHeight)
+	if to.row == from.row {
+		y = from.y + min(from.h/2, rowHeight)
+	}
+	next, before := from.right+gapX/4, to.x-10-lane*float64(to.row%lanes)
+	way := fmt.Sprintf("M%.0f,%.0fH%.0f", from.x+from.w, y, next)
+	if to.column != from.column+1 {
+		way += fmt.Sprintf("V%.0f", from.bottom+gapY/2)
+	}
+	return way + fmt.Sprintf("H%.0fV%.0fH%.0f", before, end, to.x)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package graph
 
 import (
@@ -6,33 +8,37 @@ import (
 	"strings"
 )
 
-// Tree writes the images as a tree, the one that a VM writes to above those below. shown makes names fit for a terminal.
+// Tree writes the images as a tree, the one that a VM writes to above those below. An image that several stand on is described
+// below the first. shown makes names fit for a terminal.
 func Tree(w io.Writer, images []*Image, shown func(string) string) error {
 	var err error
-	var put func(img *Image, first, rest string, seen map[*Image]bool)
-	put = func(img *Image, first, rest string, seen map[*Image]bool) {
-		line := first + shown(img.Path)
-		if len(img.Users) > 0 {
+	seen := map[*Image]bool{}
+	var put func(img *Image, first, rest string)
+	put = func(img *Image, first, rest string) {
+		line, again := first+shown(img.Path), seen[img]
+		switch {
+		case again && len(img.Users)+len(img.Below) > 0:
+			line += "  (see above)"
+		case len(img.Users) > 0:
 			line += "  <- " + shown(strings.Join(img.Users, "; "))
 		}
 		if _, e := fmt.Fprintln(w, line); e != nil {
 			err = e
 		}
-		if seen[img] {
-			return // a loop
+		if again {
+			return // of several that stand on it, or a loop
 		}
 		seen[img] = true
 		for i, b := range img.Below {
 			if i == len(img.Below)-1 {
-				put(b, rest+"`- ", rest+"   ", seen)
+				put(b, rest+"`- ", rest+"   ")
 			} else {
-				put(b, rest+"|- ", rest+"|  ", seen)
+				put(b, rest+"|- ", rest+"|  ")
 			}
 		}
-		delete(seen, img)
 	}
 	for _, img := range Roots(images) {
-		put(img, "", "", map[*Image]bool{})
+		put(img, "", "")
 	}
 	return err
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
@@ -14,12 +16,16 @@ var (
 	nodes            = desc("nodes", "Inodes that the kernel knows of the view.")
 	handles          = desc("handles", "Open handles.")
 	descriptors      = desc("node_descriptors", "Backing descriptors kept open for inodes.")
+	reachable        = desc("view_reachable", "Whether the mountpoint leads to the view (1), or the view is covered, was moved, or is gone (0).")
+	mountsBelow      = desc("mounts_below", "File systems that were mounted below the view and are no part of it.")
 	mounted          = desc("mount_time_seconds", "When the view was mounted, in seconds since 1970.")
-	pause            = desc("takeover_last_pause_seconds", "How long requests waited at the last take-over.")
+	serving          = desc("serving_time_seconds", "When the worker that serves now began, in seconds since 1970: its counters started at zero then.")
+	pause            = desc("takeover_last_pause_seconds", "How long requests waited at the last take-over; left out where it is not known.")
 	takeovers        = desc("takeovers_total", "Workers that took over since the view was mounted.")
 	decisions        = desc("decisions_total", "Answers of the guard since the worker started.", "result")
 	decisionSeconds  = desc("decision_duration_seconds", "How long the guard took for an answer.")
-	refusals         = desc("refusals_total", "Operations refused since the worker started, or that would have been (mode audit).", "op", "domain", "caller", "mode")
+	refusals         = desc("refusals_total", "Operations refused since the worker started, or that would have been (mode audit). There is one of each from the start.", "op", "mode")
+	domainRefusals   = desc("domain_refusals_total", "The same, by whom they concern; one appears with its first refusal.", "op", "domain", "caller", "mode")
 	unexplained      = desc("refusals_unexplained_total", "Refusals that were only counted, for there were too many at once.")
 	imagesInUse      = desc("images_protected", "Images of the view that are in use.")
 	uses             = desc("image_uses", "Reasons why images are in use, by the source of the evidence.", "evidence")
@@ -32,6 +38,6 @@ var (
 )
 
 var all = [...]*prometheus.Desc{
-	buildInfo, passthrough, openFiles, nodes, handles, descriptors, mounted, pause, takeovers, decisions, decisionSeconds,
-	refusals, unexplained, imagesInUse, uses, domainsRunning, domainsStale, unreadable, evidenceUp, exceptionsActive, policyValid,
+	buildInfo, passthrough, openFiles, nodes, handles, descriptors, reachable, mountsBelow, mounted, serving, pause, takeovers, decisions, decisionSeconds,
+	refusals, domainRefusals, unexplained, imagesInUse, uses, domainsRunning, domainsStale, unreadable, evidenceUp, exceptionsActive, policyValid,
 }

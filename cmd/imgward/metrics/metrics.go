@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package metrics turns a view's figures into Prometheus metrics. docs/metrics.md lists them; a test keeps the two equal.
 package metrics
 
@@ -28,11 +30,18 @@ type Guard interface {
 	Status(ctx context.Context) (guard.Status, error)
 }
 
+// Mount is what the mount table says of the view.
+type Mount interface {
+	Reachable() bool
+	Below() int
+}
+
 // Source is a view whose metrics are asked for.
 type Source struct {
 	Mountpoint, Version string
 	View                View
 	Guard               Guard
+	Mount               Mount
 	// PolicyFault is why the policy file that is there is not in force; nil if it is.
 	PolicyFault func() error
 }
@@ -102,7 +111,12 @@ func (c *collector) view(gauge, count emit) {
 	gauge(handles, float64(st.Handles))
 	gauge(descriptors, float64(st.Descriptors))
 	gauge(mounted, float64(st.Mounted.UnixNano())/1e9)
-	gauge(pause, st.LastPause.Seconds())
+	gauge(reachable, flag(c.Mount.Reachable()))
+	gauge(mountsBelow, float64(c.Mount.Below()))
+	gauge(serving, float64(st.Serving.UnixNano())/1e9)
+	if st.LastPause > 0 {
+		gauge(pause, st.LastPause.Seconds())
+	}
 	count(takeovers, float64(st.Generation-1))
 }
 
@@ -113,14 +127,28 @@ func (c *collector) decisions(ch chan<- prometheus.Metric, count emit) {
 	count(decisions, float64(n.Audited), "audited")
 	count(decisions, float64(n.Excepted), "excepted")
 	count(unexplained, float64(n.Unexplained))
-	for k, v := range n.Refusals {
-		mode := "enforce"
-		if k.Audit {
-			mode = "audit"
-		}
-		count(refusals, float64(v), string(k.Op), k.Domain, string(k.Class), mode)
-	}
+	c.refusals(n.Refusals, count)
 	ch <- latency(&n)
+}
+
+// refusals gives a counter for each operation, from the first scrape on: Prometheus cannot tell a counter that is born with
+// its first refusal from one that has stood at 1 for long, and so an alert would sleep through the first refusal.
+func (c *collector) refusals(by map[guard.RefusalKey]uint64, count emit) {
+	mode := map[bool]string{false: "enforce", true: "audit"}
+	type key struct {
+		op    guard.Op
+		audit bool
+	}
+	sums := map[key]uint64{}
+	for k, v := range by {
+		sums[key{k.Op, k.Audit}] += v
+		count(domainRefusals, float64(v), string(k.Op), k.Domain, string(k.Class), mode[k.Audit])
+	}
+	for _, op := range guard.Ops() {
+		for _, audit := range []bool{false, true} {
+			count(refusals, float64(sums[key{op, audit}]), string(op), mode[audit])
+		}
+	}
 }
 
 // latency makes a histogram of the guard's own buckets.
@@ -164,4 +192,5 @@ func (c *collector) evidence(ctx context.Context, gauge emit) {
 // evidence are the sources that are always shown, so that a graph does not begin in the middle.
 var evidence = [...]guard.Evidence{
 	guard.EvidenceLibvirt, guard.EvidenceView, guard.EvidenceProcess, guard.EvidenceLock, guard.EvidenceChain, guard.EvidencePolicy,
+	guard.EvidenceSaved,
 }

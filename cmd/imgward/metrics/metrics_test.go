@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package metrics
 
 import (
@@ -15,10 +17,10 @@ import (
 	"imgward/guard/libvirt"
 )
 
-type fakeView struct{}
+type fakeView struct{ pause time.Duration }
 
-func (fakeView) Stats() viewfs.Stats {
-	return viewfs.Stats{Generation: 3, Mounted: time.Unix(1000, 0), LastPause: 20 * time.Millisecond, Nodes: 7, Passed: 2, Daemon: 1}
+func (v fakeView) Stats() viewfs.Stats {
+	return viewfs.Stats{Generation: 3, Mounted: time.Unix(1000, 0), Serving: time.Unix(2000, 0), LastPause: v.pause, Nodes: 7, Passed: 2, Daemon: 1}
 }
 func (fakeView) Passthrough() bool { return true }
 func (fakeView) Images(context.Context) []viewfs.Image {
@@ -40,11 +42,21 @@ func (fakeGuard) Counters() guard.Counters {
 	return c
 }
 
+type fakeMount struct{}
+
+func (fakeMount) Reachable() bool { return true }
+func (fakeMount) Below() int      { return 0 }
+
 func scrape(t *testing.T) string {
 	t.Helper()
+	return scrapeView(t, fakeView{20 * time.Millisecond})
+}
+
+func scrapeView(t *testing.T, view fakeView) string {
+	t.Helper()
 	h, err := Handler(&Source{
-		Mountpoint: "/images", Version: "v1", View: fakeView{}, Guard: fakeGuard{},
-		PolicyFault: func() error { return errors.New("spoilt") },
+		Mountpoint: "/images", Version: "v1", View: view, Guard: fakeGuard{}, Mount: fakeMount{},
+		PolicyFault: func() error { return errors.New("a mistake") },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -60,8 +72,13 @@ func scrape(t *testing.T) string {
 func TestMetrics(t *testing.T) {
 	body := scrape(t)
 	for _, want := range []string{
-		`imgward_refusals_total{caller="outsider",domain="na\"me\n",mode="enforce",op="truncate",view="/images"} 4`,
-		`imgward_refusals_total{caller="manager",domain="rhevm",mode="audit",op="unlink",view="/images"} 1`,
+		`imgward_domain_refusals_total{caller="outsider",domain="na\"me\n",mode="enforce",op="truncate",view="/images"} 4`,
+		`imgward_domain_refusals_total{caller="manager",domain="rhevm",mode="audit",op="unlink",view="/images"} 1`,
+		`imgward_refusals_total{mode="enforce",op="truncate",view="/images"} 4`,
+		`imgward_refusals_total{mode="audit",op="unlink",view="/images"} 1`,
+		`imgward_refusals_total{mode="enforce",op="unlink",view="/images"} 0`,
+		`imgward_refusals_total{mode="audit",op="rename-dir",view="/images"} 0`,
+		`imgward_serving_time_seconds{view="/images"} 2000`,
 		`imgward_decision_duration_seconds_bucket{view="/images",le="5e-06"} 3`,
 		`imgward_decision_duration_seconds_bucket{view="/images",le="1"} 3`,
 		`imgward_decision_duration_seconds_bucket{view="/images",le="+Inf"} 4`,
@@ -80,6 +97,13 @@ func TestMetrics(t *testing.T) {
 		if !strings.Contains(body, want+"\n") {
 			t.Errorf("missing: %s", want)
 		}
+	}
+}
+
+// A pause that nobody measured is no pause of 0.
+func TestUnknownPause(t *testing.T) {
+	if body := scrapeView(t, fakeView{}); strings.Contains(body, "imgward_takeover_last_pause_seconds") {
+		t.Error("an unknown pause is given as one")
 	}
 }
 
@@ -102,6 +126,9 @@ func TestDocumented(t *testing.T) {
 	given := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (imgward_\S+)`).FindAllStringSubmatch(scrape(t), -1) {
 		given[m[1]] = true
+	}
+	for _, name := range []string{viewUp, collected} {
+		given[name] = true // of a host, not of a view
 	}
 	for _, file := range []string{"docs/metrics.md", "dist/prometheus/imgward.rules.yml", "dist/grafana/imgward.json"} {
 		text, err := os.ReadFile("../../../" + file)
@@ -132,5 +159,43 @@ func TestOnlyLoopback(t *testing.T) {
 		if err := CheckAddress(address); (err == nil) != ok {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+// A host's text has each family once, says which views are there and which ought to be, and leaves out what node_exporter
+// says of itself.
+func TestHost(t *testing.T) {
+	h := NewHost(time.Unix(3000, 0))
+	if err := h.Add("/images", []byte(scrape(t))); err != nil {
+		t.Fatal(err)
+	}
+	other := strings.ReplaceAll(scrape(t), `view="/images"`, `view="/other"`)
+	if err := h.Add("/other", []byte(other)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Add("/gone", nil); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if _, err := h.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`imgward_view_up{view="/images"} 1`, `imgward_view_up{view="/other"} 1`, `imgward_view_up{view="/gone"} 0`,
+		`imgward_collected_time_seconds 3000`, `imgward_takeovers_total{view="/images"} 2`, `imgward_takeovers_total{view="/other"} 2`,
+		`imgward_decision_duration_seconds_count{view="/other"} 4`,
+	} {
+		if !strings.Contains(b.String(), want+"\n") {
+			t.Errorf("missing: %s in\n%s", want, b.String())
+		}
+	}
+	if n := strings.Count(b.String(), "# TYPE imgward_takeovers_total "); n != 1 {
+		t.Errorf("one family is told of %d times", n)
+	}
+	if strings.Contains(b.String(), "go_goroutines") {
+		t.Error("it has what node_exporter says of itself")
+	}
+	if err := h.Add("/broken", []byte("imgward_x{ 1")); err == nil {
+		t.Error("a text that is none is taken")
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package top draws a view as it is now, for a terminal of any size from 80 by 24 on, without colour.
 package top
 
@@ -33,15 +35,16 @@ type Row struct {
 	Read, Write float64
 }
 
-// refusalRows is how many lines refusals get below the images.
+// refusalRows is how many lines refusals get below the images, however many these are.
 const refusalRows = 7
 
 // Draw gives the lines of a screen, none longer than width, no more than height.
 func (s *State) Draw(width, height int) []string {
 	lines := s.head()
-	events := refusalRows
+	room := max(0, height-len(lines)-2)
+	events := min(len(s.Refusals), max(refusalRows, room-len(s.Images)-1)) // neither leaves empty what the other needs
 	if s.Only {
-		events = max(0, height-len(lines)-2)
+		events = room
 	} else {
 		lines = append(lines, s.images(height-len(lines)-events-2, width)...)
 	}
@@ -88,16 +91,22 @@ func (s *State) images(room, width int) []string {
 	lines := []string{fmt.Sprintf("%-16s %-6s %-7s %-2s %-8s %7s %7s %2s %s", "DOMAIN", "TARGET", "VMM", "RW", "EVIDENCE", "READ/s", "WRITE/s", "+", "IMAGE")}
 	room = max(0, room-1) // a terminal lower than 24 lines loses images first
 	first := max(0, min(s.Scroll, len(s.Images)-room))
+	moved := map[int]bool{} // VMMs whose rates stand in a line above
 	for i, r := range s.Images[first:] {
 		if i >= room {
 			break
 		}
+		read, write := rate(r.Read), rate(r.Write)
+		if r.VMM != 0 && moved[r.VMM] {
+			read, write = "", ""
+		}
+		moved[r.VMM] = true
 		rw := "r"
 		if r.Writable {
 			rw = "w"
 		}
 		line := fmt.Sprintf("%-16s %-6s %-7d %-2s %-8s %7s %7s %2d ",
-			cut(r.Domain, 16), cut(r.Target, 6), r.VMM, rw, cut(r.Evidence, 8), rate(r.Read), rate(r.Write), r.Below)
+			cut(r.Domain, 16), cut(r.Target, 6), r.VMM, rw, cut(r.Evidence, 8), read, write, r.Below)
 		lines = append(lines, line+cutMiddle(r.Path, width-utf8.RuneCountInString(line)))
 	}
 	return lines

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package top
 
 import (
@@ -54,6 +56,34 @@ func TestShows(t *testing.T) {
 	only.Only = true
 	if screen := strings.Join(only.Draw(80, 24), "\n"); !strings.Contains(screen, "refusal 25") || strings.Contains(screen, "vda") {
 		t.Errorf("refusals only:\n%s", screen)
+	}
+}
+
+// TestUsesScreen: neither images nor refusals are cut while there is room left on the screen.
+func TestUsesScreen(t *testing.T) {
+	for _, c := range []struct{ images, refusals, rows, images0, refusals0 int }{
+		{2, 30, 40, 2, 30}, {30, 0, 40, 30, 0}, {30, 2, 40, 30, 2}, {100, 100, 24, 9, 7},
+	} {
+		s := state(c.images, c.refusals)
+		screen := strings.Join(s.Draw(80, c.rows), "\n")
+		if i, r := strings.Count(screen, "4194304"), strings.Count(screen, "refusal "); i != c.images0 || r != c.refusals0 {
+			t.Errorf("%+v: %d images and %d refusals are shown:\n%s", c, i, r, screen)
+		}
+	}
+}
+
+// What a VMM moves is moved once, however many disks it has.
+func TestRateOfSeveralDisks(t *testing.T) {
+	s := state(3, 0)
+	for i := range s.Images {
+		s.Images[i].Target, s.Images[i].Path = fmt.Sprintf("vd%c", 'a'+i), fmt.Sprintf("%d.img", i)
+	}
+	s.Images[2].VMM++ // another VM
+	for scroll, want := range []int{2, 2} {
+		s.Scroll = scroll
+		if screen := strings.Join(s.Draw(80, 18-scroll), "\n"); strings.Count(screen, "953.7M") != want {
+			t.Errorf("scrolled by %d:\n%s", scroll, screen)
+		}
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sys
 
 import (
@@ -19,12 +21,13 @@ const hugePage = 2 << 20
 // if the kernel has some: one request is then one run of memory to a disk instead of hundreds of single pages, which is
 // more than many controllers take in one request (measured on virtio-blk: reads of 1 MiB twice as fast).
 func NewBuffers(count, size int) (*Buffers, error) {
-	mapped, err := unix.Mmap(-1, 0, count*size+hugePage, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	length := (count*size + hugePage - 1) / hugePage * hugePage // one buffer has a huge page to itself: one fault instead of hundreds
+	mapped, err := unix.Mmap(-1, 0, length+hugePage, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, err
 	}
 	skip := -uintptr(unsafe.Pointer(&mapped[0])) % hugePage
-	b := &Buffers{mapped: mapped, whole: mapped[skip:][:count*size], size: size}
+	b := &Buffers{mapped: mapped, whole: mapped[skip:][:length], size: size}
 	_ = unix.Madvise(b.whole, unix.MADV_HUGEPAGE) // a kernel without them says EINVAL
 	return b, nil
 }

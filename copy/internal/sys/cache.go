@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sys
 
 import (
@@ -31,11 +33,6 @@ func Cached(f *os.File, off, n int64) (bytes int64, ok bool) {
 // Evict drops the clean cached pages of [off, off+n). It is advice: errors do not matter.
 func Evict(f *os.File, off, n int64) {
 	_ = onFile("fadvise", f, func(fd int) error { return unix.Fadvise(fd, off, n, unix.FADV_DONTNEED) })
-}
-
-// Sequential asks for a larger readahead window.
-func Sequential(f *os.File) {
-	_ = onFile("fadvise", f, func(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) })
 }
 
 // StartWriteback starts writing the dirty pages of [off, off+n) and does not wait. It makes nothing durable.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sys
 
 import (
@@ -16,9 +18,12 @@ func Clone(dst, src *os.File) error {
 
 // CloneRange shares n bytes at off, the same place in both files. off and n are multiples of the file system's block
 // size, but that a range may end with src.
-func CloneRange(dst, src *os.File, off, n int64) error {
+func CloneRange(dst, src *os.File, off, n int64) error { return ShareRange(dst, off, src, off, n) }
+
+// ShareRange is CloneRange from another place than it goes to.
+func ShareRange(dst *os.File, to int64, src *os.File, from, n int64) error {
 	r := unix.FileCloneRange{
-		Src_fd: int64(src.Fd()), Src_offset: uint64(off), Src_length: uint64(n), Dest_offset: uint64(off),
+		Src_fd: int64(src.Fd()), Src_offset: uint64(from), Src_length: uint64(n), Dest_offset: uint64(to),
 	}
 	return onFile("clone range into", dst, func(fd int) error { return unix.IoctlFileCloneRange(fd, &r) })
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sys
 
 import (
@@ -23,12 +25,6 @@ func DeviceReadOnly(f *os.File) (bool, error) {
 		return ioctl(fd, unix.BLKROGET, unsafe.Pointer(&ro))
 	})
 	return ro != 0, err
-}
-
-// DropDeviceCache writes back and drops a block device's page cache (BLKFLSBUF), so that what is read next comes from
-// the medium. It needs CAP_SYS_ADMIN.
-func DropDeviceCache(f *os.File) error {
-	return onFile("flush", f, func(fd int) error { return ioctl(fd, unix.BLKFLSBUF, nil) })
 }
 
 func ioctl(fd int, req uint, arg unsafe.Pointer) error {

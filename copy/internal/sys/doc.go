@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sys wraps the Linux calls of a copy that golang.org/x/sys leaves raw.
 //
 // Every wrapper retries EINTR, returns an *os.PathError that names the file, and adds by itself the flags without which
@@ -34,7 +36,7 @@ func onFile(op string, f *os.File, call func(fd int) error) error {
 }
 
 // Unsupported reports whether err says that this file, file system or pair of them cannot do what was asked, so that
-// the next rung of the ladder is to be tried. EINVAL is among them: FICLONE and copy_file_range answer it for files of
+// the next strategy is to be tried. EINVAL is among them: FICLONE and copy_file_range answer it for files of
 // the wrong type, unaligned ranges and, on btrfs, for a mix of nodatacow and checksummed files.
 func Unsupported(err error) bool {
 	for _, e := range []error{

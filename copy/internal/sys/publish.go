@@ -1,8 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sys
 
 import (
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +17,7 @@ import (
 // Messages call it what it is to be.
 func TempFile(dir *os.File, what string, perm os.FileMode) (*os.File, error) {
 	var fd int
-	err := onFile("create unnamed file in", dir, func(dirfd int) (err error) {
+	err := onFile("create a file in", dir, func(dirfd int) (err error) {
 		fd, err = unix.Openat(dirfd, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, uint32(perm))
 		return err
 	})
@@ -84,9 +89,35 @@ func RenameNew(dir *os.File, old, name string) error {
 	})
 }
 
-// Replace renames old over name within dir.
-func Replace(dir *os.File, old, name string) error {
-	return onFile("rename in", dir, func(fd int) error { return unix.Renameat(fd, old, fd, name) })
+// ErrNotPutBack: a file that was not to be replaced lost its name all the same. It must not be removed under the other one.
+var ErrNotPutBack = errors.New("what was there could not be put back")
+
+// ReplaceIf puts temp in the place of name within dir, and removes what was there, if may allows that when it has been
+// taken away already and nobody can come between: it is called with the path where that lies then. Otherwise everything is
+// put back. Where the file system cannot exchange two names, may is asked just before the rename.
+func ReplaceIf(dir *os.File, temp, name string, may func(old string) error) error {
+	exchange := func() error {
+		return onFile("exchange names in", dir, func(fd int) error {
+			return unix.Renameat2(fd, temp, fd, name, unix.RENAME_EXCHANGE)
+		})
+	}
+	err := exchange()
+	if Unsupported(err) {
+		if err := may(filepath.Join(dir.Name(), name)); err != nil {
+			return err
+		}
+		return onFile("rename in", dir, func(fd int) error { return unix.Renameat(fd, temp, fd, name) })
+	}
+	if err != nil {
+		return err
+	}
+	if err := may(filepath.Join(dir.Name(), temp)); err != nil {
+		if back := exchange(); back != nil {
+			return fmt.Errorf("%w: %w; it is called %s now: %w", ErrNotPutBack, err, temp, back)
+		}
+		return err
+	}
+	return Unlink(dir, temp)
 }
 
 // Unlink removes name from dir; a name that is not there is no error.

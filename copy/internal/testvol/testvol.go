@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package testvol makes loop devices and file systems for tests, and takes them away again.
 package testvol
 
@@ -8,6 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"imgward/test/need"
 )
 
 // Kinds are the file systems that images are kept on.
@@ -16,9 +21,7 @@ var Kinds = []string{"ext4", "xfs", "btrfs"}
 // Root skips a test that mounts or attaches, unless it runs as root, as make test does.
 func Root(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, for loop devices and mounts")
-	}
+	need.Have(t, need.Root, need.Mounting, need.Loops)
 }
 
 // File is an empty file of size bytes.
@@ -40,8 +43,26 @@ func Attach(t testing.TB, file string, flags ...string) string {
 	t.Helper()
 	Root(t)
 	dev := Run(t, append(append([]string{"losetup", "--find", "--show"}, flags...), file)...)
-	t.Cleanup(func() { Run(t, "losetup", "--detach", dev) })
+	t.Cleanup(func() {
+		Run(t, "losetup", "--detach", dev)
+		detached(t, dev, file)
+	})
 	return dev
+}
+
+// detached waits until a device is no longer attached to a file: that is lazy, while anybody has it open for a moment.
+func detached(t testing.TB, dev, file string) {
+	t.Helper()
+	for end := time.Now().Add(90 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		backing, err := os.ReadFile("/sys/block/" + filepath.Base(dev) + "/loop/backing_file")
+		if err != nil || strings.TrimSpace(string(backing)) != file { // another's by now
+			return
+		}
+		if time.Now().After(end) {
+			t.Errorf("%s is still attached to %s: somebody has it open", dev, file)
+			return
+		}
+	}
 }
 
 // Device is a loop device of size bytes.
@@ -53,6 +74,7 @@ func Device(t testing.TB, size int64, flags ...string) string {
 // mkfs makes each kind; what btrfs and XFS would refuse of a small device is switched off.
 var mkfs = map[string][]string{
 	"ext4":           {"mkfs.ext4", "-q", "-F"},
+	"ext4-blocks":    {"mkfs.ext4", "-q", "-F", "-b", "1024", "-O", "^extent,^64bit"}, // files of 16 GiB at most, none of them reserved
 	"xfs":            {"mkfs.xfs", "-q", "-f"},
 	"xfs-no-reflink": {"mkfs.xfs", "-q", "-f", "-m", "reflink=0"},
 	"btrfs":          {"mkfs.btrfs", "-q", "-f"},

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package agent runs file-system operations in a process of its own, with a given user and groups.
 //
 // Credentials, umask, working directory, record locks and open files belong to a process, so a conformance test needs

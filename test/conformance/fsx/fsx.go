@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package fsx works a file at random and checks every byte of it, as fsx(8) of the BSDs and xfstests does.
 //
 // Each operation goes to the file under test, to a twin on a native file system, and to a model in memory. The results

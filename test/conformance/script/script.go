@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package script reads the conformance cases: a line-oriented language in which one check is one short line, as in
 //
 //	== EACCES: no search permission on a directory of the path

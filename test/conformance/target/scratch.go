@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package target prepares what the conformance tests and benchmarks run on: scratch file systems on loop devices, and
 // mounts of imgward and of its peers over them.
 package target

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command agent is the whole user space of a test guest: it runs as /init from an initramfs, loads the modules it finds
 // beside it, and serves the host's requests (package wire) until it is told to power off, by the host or by the power
 // button.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package block defines the blocks that a test guest writes: each one says which disk, place and write it belongs to,
 // and cannot be taken for another. The guest writes them, and both the guest and the host check them.
 package block

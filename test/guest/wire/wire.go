@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package wire is what host and guest agent say to each other over a virtio-serial port: one JSON object per line, each
 // request answered by one reply with the same ID.
 package wire

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import "testing"
@@ -17,6 +19,8 @@ func TestCheck(t *testing.T) {
 		{"imgward/cmd/imgcp", "imgward/fs", false, 1},
 		{"imgward/cmd/imgward", "imgward/fs", false, 0},
 		{"imgward/copy", "imgward/test/harness", true, 1},
+		{"imgward/copy", "imgward/test/need", true, 0},
+		{"imgward/copy", "imgward/test/need", false, 1},
 		{"imgward/cmd/imgward", "imgward/cmd/imgward/control", false, 0},
 		{"imgward/cmd/imgcp", "imgward/cmd/imgward/control", false, 1},
 		{"imgward/fsck", "github.com/hanwen/go-fuse/v2/fuse", false, 1},

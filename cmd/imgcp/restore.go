@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"imgward/copy/domain/archive"
+	"imgward/copy/domain/libvirtd"
+	"imgward/copy/domain/restore"
+	"imgward/copy/move"
+)
+
+const restoreHelp = `Bring back a domain that imgcp domain copied: its images go where they were (or
+where --map says), its definition, snapshots and checkpoints to libvirt, NVRAM
+and TPM state where libvirt looks for them.
+
+Nothing is overwritten, and nothing is started. What would lead out of the copy,
+to the original images above all, is refused before anything is written, and so
+is what this host lacks. What an interrupted run has placed is kept by the next.
+`
+
+const restoreExamples = `  imgcp restore /evacuation/vm1
+  imgcp restore --print /evacuation/vm1          the XML as it would be defined
+  imgcp restore --map /srv/old=/srv/new --map network:lan=default /evac/vm1
+  imgcp restore --as vm2 --map /srv/vm1=/srv/vm2 /evacuation/vm1`
+
+// restoreFlags are the options of imgcp restore.
+type restoreFlags struct {
+	copyFlags
+	as, connect             string
+	maps, without           []string
+	define, print, planOnly bool
+}
+
+func newRestoreCommand() *cobra.Command {
+	var f restoreFlags
+	c := &cobra.Command{
+		Use:     "restore [OPTIONS] DEST/NAME",
+		Short:   "Bring back a domain that imgcp domain copied",
+		Long:    restoreHelp,
+		Example: restoreExamples,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{errors.New("the directory of one copy is needed; see imgcp restore --help")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), args[0]) },
+	}
+	flags := c.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&f.as, "as", "", "give the domain another `NAME`, another UUID and other MAC addresses (default: all as they were)")
+	flags.StringArrayVar(&f.maps, "map", nil, "put `OLD=NEW`: what was in directory OLD into NEW, or network:OLD=NEW, bridge:OLD=NEW, "+
+		"machine:OLD=NEW; may be given more than once")
+	flags.StringArrayVar(&f.without, "without", nil, "leave out a disk (`NAME`: its target, as vdb), snapshots or checkpoints; may be given more than once")
+	flags.BoolVar(&f.define, "define", false, "put the files in place and define the domain (the default)")
+	flags.BoolVar(&f.print, "print", false, "print the XML that would be defined, and do nothing")
+	flags.BoolVar(&f.planOnly, "plan", false, "print which file would go where, and do nothing")
+	flags.BoolVar(&f.verify, "verify", false, "read each file back from the medium and compare it with the copy")
+	f.defineRate(flags)
+	flags.StringVar(&f.connect, "connect", "", "libvirt's `URI` (default: LIBVIRT_DEFAULT_URI, or qemu:///system); the files go to this host")
+	flags.BoolVar(&f.json, "json", false, "print events as JSON lines")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print warnings and errors only")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print more")
+	return c
+}
+
+func (f *restoreFlags) run(ctx context.Context, dir string) error {
+	if f.define && (f.print || f.planOnly) {
+		return usageError{errors.New("--define does what --print and --plan only show: choose one")}
+	}
+	w, err := newWorld(f.logLevel())
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	o := restore.Options{As: f.as, Without: f.without, Copy: copyDefaults(w), Log: w.log, File: f.file}
+	o.Copy.Verify = f.verify
+	if o.Copy.Limit, err = f.limit(); err != nil {
+		return usageError{err}
+	}
+	for _, s := range f.maps {
+		m, err := restore.ParseMap(s)
+		if err != nil {
+			return usageError{err}
+		}
+		o.Maps = append(o.Maps, m)
+	}
+	conn := libvirtd.New(f.connect)
+	defer conn.Close()
+	o.Conn = conn
+	p, err := restore.New(ctx, dir, o)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	for _, note := range p.Notes {
+		w.log.Warn(note)
+	}
+	switch {
+	case f.print:
+		fmt.Println(p.XML)
+		return nil
+	case f.planOnly:
+		return f.show(p)
+	}
+	if err := p.Run(ctx); err != nil {
+		return err
+	}
+	return f.restored(p)
+}
+
+// restoreEvent is what --json prints.
+type restoreEvent struct {
+	Type   string        `json:"type"` // "file", "restored", "restore-plan"
+	Domain string        `json:"domain,omitempty"`
+	UUID   string        `json:"uuid,omitempty"`
+	File   *archive.File `json:"file,omitempty"`
+	To     string        `json:"to,omitempty"`
+	Done   bool          `json:"done,omitempty"`
+	Plan   *restore.Plan `json:"plan,omitempty"`
+	Notes  []string      `json:"notes,omitempty"`
+}
+
+// file tells of one file.
+func (f *restoreFlags) file(file archive.File, to string, done bool) {
+	switch {
+	case f.json:
+		_ = json.NewEncoder(os.Stdout).Encode(restoreEvent{Type: "file", File: &file, To: to, Done: done})
+	case !f.quiet && !done:
+		fmt.Fprintf(os.Stderr, "imgcp: %s → %s, %s\n", printable(file.Path), printable(to), move.Bytes(file.Size))
+	}
+}
+
+func (f *restoreFlags) show(p *restore.Plan) error {
+	if f.json {
+		return json.NewEncoder(os.Stdout).Encode(restoreEvent{Type: "restore-plan", Domain: p.Domain, UUID: p.UUID, Plan: p})
+	}
+	for _, file := range p.Files {
+		there := ""
+		if file.There {
+			there = "  (there already)"
+		}
+		fmt.Printf("%s → %s  %s%s\n", printable(file.File.Path), printable(file.To), move.Bytes(file.File.Size), there)
+	}
+	fmt.Printf("domain %s (%s), %d snapshots, %d checkpoints\n", printable(p.Domain), p.UUID, len(p.Snapshots), len(p.Checkpoints))
+	return nil
+}
+
+func (f *restoreFlags) restored(p *restore.Plan) error {
+	switch {
+	case f.json:
+		return json.NewEncoder(os.Stdout).Encode(restoreEvent{Type: "restored", Domain: p.Domain, UUID: p.UUID, Notes: p.Notes})
+	case !f.quiet:
+		fmt.Printf("domain %s is defined, and was not started: virsh start %s\n", printable(p.Domain), printable(p.Domain))
+	}
+	return nil
+}

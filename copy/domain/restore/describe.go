@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package restore
+
+import (
+	"context"
+	"encoding/xml"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"imgward/copy/domain/archive"
+	"imgward/copy/domain/libvirtd"
+)
+
+// describe makes the XML of the domain, its snapshots and its checkpoints: as they were, with the new places in.
+func (p *Plan) describe(ctx context.Context) error {
+	name := archive.InactiveXML
+	if p.m.Find(name) == nil {
+		name = archive.LiveXML // it had no definition
+	}
+	text, err := p.read(name)
+	if err != nil {
+		return err
+	}
+	var d struct {
+		Type struct {
+			Arch string `xml:"arch,attr"`
+		} `xml:"os>type"`
+	}
+	if err := xml.Unmarshal([]byte(text), &d); err != nil {
+		return fmt.Errorf("read the domain's XML: %w", err)
+	}
+	p.arch = d.Type.Arch
+	if p.XML, err = p.rewrite(ctx, text, true); err != nil {
+		return err
+	}
+	for _, f := range p.m.Files {
+		var to *[]libvirtd.Metadata
+		switch {
+		case f.Kind == archive.Snapshot && !p.without("snapshots"):
+			to = &p.Snapshots
+		case f.Kind == archive.Checkpoint && !p.without("checkpoints"):
+			to = &p.Checkpoints
+		default:
+			continue
+		}
+		text, err := p.read(f.Path)
+		if err != nil {
+			return err
+		}
+		// What a domain was then need not be there any more: libvirt looks at it when somebody reverts.
+		if text, err = p.rewrite(ctx, text, false); err != nil {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
+		*to = append(*to, libvirtd.Metadata{Name: f.Name, XML: text, Current: f.Current})
+	}
+	return nil
+}
+
+// diskXML is what must be known of a <disk> before its text is changed. In a snapshot it has a name, no target.
+type diskXML struct {
+	Name   string    `xml:"name,attr"`
+	Source sourceXML `xml:"source"`
+	Target struct {
+		Dev string `xml:"dev,attr"`
+	} `xml:"target"`
+}
+
+type sourceXML struct {
+	File     string `xml:"file,attr"`
+	Dev      string `xml:"dev,attr"`
+	Dir      string `xml:"dir,attr"`
+	Pool     string `xml:"pool,attr"`
+	Volume   string `xml:"volume,attr"`
+	Protocol string `xml:"protocol,attr"`
+	Type     string `xml:"type,attr"`
+}
+
+func (s *sourceXML) path() string {
+	if s.File != "" {
+		return s.File
+	}
+	return s.Dev
+}
+
+// rewriter changes one text.
+type rewriter struct {
+	*Plan
+	ctx     context.Context
+	current bool // it is the domain itself, not what it was once
+	disk    diskXML
+	placed  *Placed // of the disk under way
+}
+
+func (p *Plan) rewrite(ctx context.Context, text string, current bool) (string, error) {
+	r := &rewriter{Plan: p, ctx: ctx, current: current}
+	e := editor{start: r.start, text: r.text}
+	return e.edit(text)
+}
+
+// ends says whether a path ends with these names.
+func ends(path []string, names ...string) bool {
+	return len(path) >= len(names) && slices.Equal(path[len(path)-len(names):], names)
+}
+
+func (r *rewriter) start(path []string, t *xml.StartElement, at string) (what, error) {
+	switch {
+	case ends(path, "devices", "disk"), ends(path, "disks", "disk"):
+		return r.startDisk(t, at)
+	case slices.Contains(path, "disk") && ends(path, "mirror"):
+		return drop, nil // a job that the copy has not
+	case slices.Contains(path, "disk"):
+		return r.inDisk(path, t)
+	case ends(path, "domainsnapshot", "memory") && attr(t, "file") != "":
+		return r.replace(t, "file", "the memory of the snapshot")
+	case ends(path, "os", "nvram", "source") && attr(t, "file") != "":
+		set(t, "file", "file", r.as.path(r.path(attr(t, "file"))))
+		return changed, nil
+	case ends(path, "os", "type"):
+		return r.machine(t)
+	case ends(path, "interface", "mac") && attr(t, "address") != "":
+		set(t, "address", "address", r.as.address(attr(t, "address")))
+		return changed, nil
+	case ends(path, "interface", "source"):
+		return r.network(t)
+	case ends(path, "tpm", "backend", "source") && attr(t, "path") != "":
+		set(t, "path", "path", r.as.path(r.Plan.path(attr(t, "path"))))
+		return changed, nil
+	case ends(path, "source") && strings.HasPrefix(attr(t, "path"), "/"): // of a console, a channel
+		set(t, "path", "path", r.Plan.path(attr(t, "path")))
+		return changed, nil
+	}
+	return keep, nil
+}
+
+// startDisk finds out where the image of a disk goes.
+func (r *rewriter) startDisk(t *xml.StartElement, at string) (what, error) {
+	r.disk, r.placed = diskXML{}, nil
+	if err := xml.NewDecoder(strings.NewReader(at)).Decode(&r.disk); err != nil {
+		return keep, fmt.Errorf("read a disk's XML: %w", err)
+	}
+	target := r.disk.Target.Dev
+	if target == "" {
+		target = r.disk.Name
+	}
+	s := &r.disk.Source
+	switch {
+	case r.without(target):
+		return drop, nil
+	case *s == sourceXML{}: // an empty drive, or a checkpoint's
+		return keep, nil
+	}
+	for i := range r.Files {
+		f := &r.Files[i]
+		own := f.File.Kind == archive.Disk || f.File.Kind == archive.CDROM || f.File.Kind == archive.Floppy
+		if s.path() != "" && f.File.Source == s.path() && isImage(&f.File) || s.Volume != "" && own && f.File.Target == target {
+			r.placed = f
+			break
+		}
+	}
+	if r.placed == nil {
+		return keep, r.missing(target, s)
+	}
+	set(t, "type", "type", "file")
+	return changed, nil
+}
+
+// missing: a disk whose image the copy has not would be the original.
+func (r *rewriter) missing(target string, s *sourceXML) error {
+	what := s.path()
+	for _, name := range []string{s.Dir, s.Pool + "/" + s.Volume, s.Protocol, s.Type} {
+		if what == "" && name != "/" {
+			what = name
+		}
+	}
+	hint := "--without=" + target
+	if !r.current {
+		hint = "--without=snapshots"
+	}
+	r.problem(fmt.Errorf("%s (%s) is not in the copy: the domain %w; %s leaves it out", target, what, ErrOutside, hint))
+	return nil
+}
+
+// inDisk changes what is in a <disk>.
+func (r *rewriter) inDisk(path []string, t *xml.StartElement) (what, error) {
+	top := ends(path, "disk", "source") || ends(path, "disk", "driver")
+	switch {
+	case r.placed == nil:
+		return keep, nil
+	case ends(path, "backingStore") && r.m.Flat:
+		return drop, nil // it is one image
+	case ends(path, "disk", "driver") && r.placed.File.Format != "" && attr(t, "type") != "":
+		set(t, "type", "type", r.placed.File.Format)
+		return changed, nil
+	case ends(path, "disk", "source"):
+		r.source(t, r.placed.To)
+		return changed, nil
+	case ends(path, "source") && !top && (attr(t, "file") != "" || attr(t, "dev") != ""): // below it, or its data file
+		was := attr(t, "file")
+		if was == "" {
+			was = attr(t, "dev")
+		}
+		to, ok := r.to(was)
+		if !ok {
+			return keep, r.missing(r.disk.Target.Dev, &sourceXML{File: was})
+		}
+		r.source(t, to)
+		return changed, nil
+	case ends(path, "backingStore") && attr(t, "type") == "block", ends(path, "dataStore") && attr(t, "type") == "block":
+		set(t, "type", "type", "file")
+		return changed, nil
+	}
+	return keep, nil
+}
+
+// source has a <source> name a file.
+func (r *rewriter) source(t *xml.StartElement, to string) {
+	for _, name := range []string{"pool", "volume", "mode", "index"} {
+		unset(t, name)
+	}
+	if attr(t, "dev") != "" {
+		set(t, "dev", "file", to)
+		return
+	}
+	set(t, "file", "file", to)
+}
+
+func (r *rewriter) replace(t *xml.StartElement, name, what string) (what, error) {
+	to, ok := r.to(attr(t, name))
+	if !ok {
+		r.problem(fmt.Errorf("%s (%s) is not in the copy: it %w; --without=snapshots leaves it out", what, attr(t, name), ErrOutside))
+		return keep, nil
+	}
+	set(t, name, name, to)
+	return changed, nil
+}
+
+// machine looks whether the host has the machine type.
+func (r *rewriter) machine(t *xml.StartElement) (what, error) {
+	was := attr(t, "machine")
+	if was == "" {
+		return keep, nil
+	}
+	now := r.named("machine", was)
+	if r.current {
+		have, err := r.o.Conn.Machines(r.ctx, r.arch)
+		if err != nil {
+			return keep, err
+		}
+		if !slices.Contains(have, now) {
+			r.problem(fmt.Errorf("this host's QEMU has no machine type %s (%s): --map machine:%s=OTHER, one of: virsh capabilities", now, r.arch, was))
+		}
+	}
+	set(t, "machine", "machine", now)
+	return changed, nil
+}
+
+// network looks for the network or bridge of an interface.
+func (r *rewriter) network(t *xml.StartElement) (what, error) {
+	name, bridge := attr(t, "network"), attr(t, "bridge")
+	switch {
+	case name != "":
+		now := r.named("network", name)
+		if _, err := r.o.Conn.NetworkXML(r.ctx, now); err != nil && r.current {
+			r.note("there is no network %s here: --map network:%s=OTHER, or define it (virsh net-define)%s", now, name, r.saved(archive.Network, name))
+		}
+		set(t, "network", "network", now)
+		unset(t, "portid")
+	case bridge != "":
+		now := r.named("bridge", bridge)
+		if r.current && !exists("/sys/class/net/"+now) {
+			r.note("there is no bridge %s here: --map bridge:%s=OTHER, or make it", now, bridge)
+		}
+		set(t, "bridge", "bridge", now)
+	case attr(t, "dev") != "":
+		now := r.named("bridge", attr(t, "dev"))
+		if r.current && !exists("/sys/class/net/"+now) {
+			r.note("there is no network device %s here: --map bridge:%s=OTHER", now, attr(t, "dev"))
+		}
+		set(t, "dev", "dev", now)
+	default:
+		return keep, nil
+	}
+	return changed, nil
+}
+
+// saved says where the copy has the definition of something.
+func (r *rewriter) saved(kind archive.Kind, name string) string {
+	for _, f := range r.m.Files {
+		if f.Kind == kind && f.Name == name {
+			return ", as it was: " + r.a.Path(f.Path)
+		}
+	}
+	return ""
+}
+
+func (r *rewriter) text(path []string, s string) (string, error) {
+	domain := len(path) >= 2 && (path[len(path)-2] == "domain" || path[len(path)-2] == "inactiveDomain")
+	switch {
+	case domain && ends(path, "name"):
+		return r.as.name, nil
+	case domain && ends(path, "uuid"), ends(path, "system", "entry") && s == r.as.oldUUID:
+		return r.as.uuid, nil
+	case domain && ends(path, "genid") && r.as.on:
+		return newUUID(), nil
+	case ends(path, "os", "nvram"):
+		return r.as.path(r.Plan.path(s)), nil
+	case ends(path, "os", "kernel"), ends(path, "os", "initrd"), ends(path, "os", "dtb"):
+		if to, ok := r.to(s); ok {
+			return to, nil
+		}
+		return r.installed(s), nil
+	case ends(path, "os", "loader"), ends(path, "devices", "emulator"):
+		return r.installed(s), nil
+	}
+	return s, nil
+}
+
+// installed is a program or firmware of the host's own.
+func (r *rewriter) installed(name string) string {
+	now := r.Plan.path(name)
+	if _, err := os.Stat(now); err != nil && strings.HasPrefix(now, "/") && r.current {
+		r.problem(fmt.Errorf("this host has no %s: install it, or --map %s=OTHER", now, name))
+	}
+	return now
+}

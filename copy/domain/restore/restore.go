@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package restore brings the copy of a domain (package archive) back: its files to their places, its definition, snapshots and
+// checkpoints to libvirt.
+//
+// Nothing is overwritten, nothing is started, and nothing of a restored domain leads to the original: every backing name in an
+// image and every image in the XML must be of the copy, before anything is written.
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	imgcopy "imgward/copy"
+	"imgward/copy/checkpoint"
+	"imgward/copy/dest"
+	"imgward/copy/domain/archive"
+	"imgward/copy/domain/libvirtd"
+)
+
+// Libvirt is what is asked of the libvirt that gets the domain (libvirtd.Conn).
+type Libvirt interface {
+	// Domain and Again find a domain by name and by UUID; libvirtd.ErrNoDomain if there is none.
+	Domain(ctx context.Context, name string) (libvirtd.Domain, error)
+	Again(ctx context.Context, d libvirtd.Domain) (libvirtd.Domain, error)
+	Machines(ctx context.Context, arch string) ([]string, error)
+	NetworkXML(ctx context.Context, name string) (string, error)
+
+	Define(ctx context.Context, xml string) (libvirtd.Domain, error)
+	RedefineSnapshot(ctx context.Context, d libvirtd.Domain, s libvirtd.Metadata) error
+	RedefineCheckpoint(ctx context.Context, d libvirtd.Domain, xml string) error
+	Undefine(ctx context.Context, d libvirtd.Domain) error
+}
+
+// Options are how a domain is restored.
+type Options struct {
+	Conn Libvirt
+	As   string // another name, with another UUID and other MAC addresses; "": all as they were
+	// Maps put one thing in the place of another: directories, or what is named before a colon (network, bridge, machine).
+	Maps []Map
+	// Without are disks ("vdb") to be left out, or "snapshots", "checkpoints".
+	Without []string
+	Copy    imgcopy.Options
+	Log     *slog.Logger
+	// File is told of each file that is put in its place, before and after; nil for nobody.
+	File func(f archive.File, to string, done bool)
+}
+
+// Map puts New in the place of Old.
+type Map struct{ Kind, Old, New string }
+
+// ParseMap reads "/old/dir=/new/dir" or "network:old=new".
+func ParseMap(s string) (Map, error) {
+	old, now, ok := strings.Cut(s, "=")
+	if !ok || old == "" || now == "" {
+		return Map{}, fmt.Errorf("--map=%s: OLD=NEW, of two directories or as network:OLD=NEW, bridge:OLD=NEW, machine:OLD=NEW", s)
+	}
+	for _, kind := range []string{"network", "bridge", "machine"} {
+		if name, ok := strings.CutPrefix(old, kind+":"); ok {
+			return Map{kind, name, strings.TrimPrefix(now, kind+":")}, nil
+		}
+	}
+	if !filepath.IsAbs(old) || !filepath.IsAbs(now) {
+		return Map{}, fmt.Errorf("--map=%s: directories are named by their absolute paths", s)
+	}
+	return Map{"", filepath.Clean(old), filepath.Clean(now)}, nil
+}
+
+// Plan is what is to be done.
+type Plan struct {
+	Domain      string              `json:"domain"`
+	UUID        string              `json:"uuid"`
+	Files       []Placed            `json:"files"`
+	XML         string              `json:"xml"`
+	Snapshots   []libvirtd.Metadata `json:"snapshots,omitempty"`
+	Checkpoints []libvirtd.Metadata `json:"checkpoints,omitempty"`
+	// Notes are what whoever starts the domain must know.
+	Notes []string `json:"notes,omitempty"`
+
+	o        Options
+	a        *archive.Archive
+	m        archive.Manifest
+	arch     string
+	problems []error
+	placed   map[string]*Placed // by the file's path in the copy
+	as       renamed
+}
+
+// Placed is a file and where it goes.
+type Placed struct {
+	File archive.File `json:"file"`
+	To   string       `json:"to"`
+	// There says that a file that nobody writes to (a backing file, a CD) is there already, with the same contents.
+	There bool `json:"there,omitempty"`
+
+	header func(io.ReaderAt) ([]byte, error)
+}
+
+// ErrOutside says that something in the copy leads out of it.
+var ErrOutside = errors.New("leads out of the copy")
+
+// New looks at the copy in the directory dir and at where it is to go, and writes nothing. The error says everything that is
+// in the way; it is dest.ErrExists if something is there already, and ErrOutside if the copy is not all that is needed.
+func New(ctx context.Context, dir string, o Options) (*Plan, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	a, err := archive.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{o: o, a: a, m: a.Manifest(), placed: make(map[string]*Placed)}
+	if err := p.make(ctx); err != nil {
+		a.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close gives up the copy.
+func (p *Plan) Close() error { return p.a.Close() }
+
+func (p *Plan) make(ctx context.Context) error {
+	if !p.m.Whole() {
+		return fmt.Errorf("%s is not whole: imgcp report says what is missing, imgcp domain --resume goes on with it", p.a.Dir)
+	}
+	if err := p.rename(); err != nil {
+		return err
+	}
+	if err := p.unknown(ctx); err != nil {
+		return err
+	}
+	p.place()
+	if err := p.chains(ctx); err != nil {
+		return err
+	}
+	if err := p.describe(ctx); err != nil {
+		return err
+	}
+	for i := range p.Files {
+		if err := p.free(ctx, &p.Files[i]); err != nil {
+			return err
+		}
+	}
+	for _, o := range p.m.Omitted {
+		p.note("the copy has not: %s%s", strings.TrimSpace(o.Target+" "+o.Source), ": "+o.Why)
+	}
+	return errors.Join(p.problems...)
+}
+
+func (p *Plan) problem(err error)            { p.problems = append(p.problems, err) }
+func (p *Plan) note(format string, a ...any) { p.Notes = append(p.Notes, fmt.Sprintf(format, a...)) }
+func (p *Plan) without(name string) bool     { return slices.Contains(p.o.Without, name) }
+func (p *Plan) to(path string) (string, bool) { // the place of what was at path
+	for _, f := range p.Files {
+		if f.File.Source == path {
+			return f.To, true
+		}
+	}
+	return "", false
+}
+
+// unknown makes sure that libvirt has neither the name nor the UUID.
+func (p *Plan) unknown(ctx context.Context) error {
+	_, err := p.o.Conn.Domain(ctx, p.Domain)
+	if err == nil {
+		return fmt.Errorf("libvirt has a domain %s: %w; --as gives the copy another name", p.Domain, dest.ErrExists)
+	}
+	if !errors.Is(err, libvirtd.ErrNoDomain) {
+		return err
+	}
+	d, err := libvirtd.Gone(p.Domain, p.UUID)
+	if err != nil {
+		return err
+	}
+	other, err := p.o.Conn.Again(ctx, d)
+	if err == nil {
+		return fmt.Errorf("libvirt has a domain with this UUID, %s: %w; --as gives the copy another one", other.Name, dest.ErrExists)
+	}
+	if !errors.Is(err, libvirtd.ErrNoDomain) {
+		return err
+	}
+	return nil
+}
+
+// Run puts everything in its place and defines the domain. What an interrupted run has placed is found by the next one.
+func (p *Plan) Run(ctx context.Context) error {
+	for i := range p.Files {
+		f := &p.Files[i]
+		if f.There {
+			continue
+		}
+		if p.o.File != nil {
+			p.o.File(f.File, f.To, false)
+		}
+		if err := imgcopy.Cause(ctx, p.put(ctx, f)); err != nil {
+			return fmt.Errorf("%s: %w", f.To, err)
+		}
+		if p.o.File != nil {
+			p.o.File(f.File, f.To, true)
+		}
+	}
+	if err := p.define(ctx); err != nil {
+		return err
+	}
+	for _, f := range p.Files {
+		if err := checkpoint.ForgetWhole(f.To); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// define has libvirt know the domain with its snapshots and checkpoints, or nothing of it.
+func (p *Plan) define(ctx context.Context) error {
+	d, err := p.o.Conn.Define(ctx, p.XML)
+	if err != nil {
+		return err
+	}
+	err = p.metadata(ctx, d)
+	if err != nil {
+		ctx := context.WithoutCancel(ctx)
+		err = errors.Join(err, p.o.Conn.Undefine(ctx, d))
+	}
+	return err
+}
+
+func (p *Plan) metadata(ctx context.Context, d libvirtd.Domain) error {
+	for _, s := range p.Snapshots {
+		if err := p.o.Conn.RedefineSnapshot(ctx, d, s); err != nil {
+			return fmt.Errorf("%s: %w; --without=snapshots leaves them out", s.Name, err)
+		}
+	}
+	for _, c := range p.Checkpoints {
+		if err := p.o.Conn.RedefineCheckpoint(ctx, d, c.XML); err != nil {
+			return fmt.Errorf("%s: %w; --without=checkpoints leaves them out", c.Name, err)
+		}
+	}
+	return nil
+}
+
+// read reads a small file of the copy.
+func (p *Plan) read(name string) (string, error) {
+	f, err := p.a.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	const most = 64 << 20
+	b, err := readMost(f, most)
+	return string(b), err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

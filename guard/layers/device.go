@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package layers
+
+import "path/filepath"
+
+// Exists says whether the kernel has this block device.
+func (s Stack) Exists(id ID) bool { return s.walk(id).dir(id) != "" }
+
+// Writable says whether a block device has contents that somebody could write to.
+func (s Stack) Writable(id ID) bool {
+	dir := s.walk(id).dir(id)
+	return dir != "" && number(dir, "ro") == 0 && number(dir, "size") > 0
+}
+
+// Partitioned says whether the kernel knows partitions of a block device.
+func (s Stack) Partitioned(id ID) bool {
+	dir := s.walk(id).dir(id)
+	return dir != "" && len(partitions(dir)) > 0
+}
+
+// Disk is the disk that a partition is of; false if it is none.
+func (s Stack) Disk(id ID) (ID, bool) {
+	w := s.walk(id)
+	if dir := w.dir(id); dir == "" || !has(dir, "partition") {
+		return ID{}, false
+	}
+	return w.lower(w.found[0])[0].ID, true
+}
+
+// Path is where devtmpfs has a block device; empty if the kernel has none.
+func (s Stack) Path(id ID) string {
+	dir := s.walk(id).dir(id)
+	if dir == "" {
+		return ""
+	}
+	return device(dir, Range{}, true).Path
+}
+
+// HeldBy lists the kernel's names of the devices that are made of a block device.
+func (s Stack) HeldBy(id ID) []string {
+	dir := s.walk(id).dir(id)
+	if dir == "" {
+		return nil
+	}
+	return names(filepath.Join(dir, "holders"))
+}
