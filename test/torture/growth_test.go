@@ -30,19 +30,37 @@ func TestGrowth(t *testing.T) {
 		})
 		return use(t, v)
 	}
-	first, second := lap(), lap()
-	t.Logf("after the first half %+v, after the second %+v", first, second)
-	if second.workerFDs > first.workerFDs+4 || second.keeperFDs > first.keeperFDs {
-		t.Errorf("descriptors grow; the keeper has %q", links(v.Status(t).KeeperPID))
-	}
-	if second.keeperKiB > first.keeperKiB+1024 || second.workerKiB > 2*first.workerKiB {
-		t.Errorf("memory grows")
+	// What one worker has in memory when it is looked at depends on when its garbage was last collected, and the kernel counts a
+	// process's pages in batches. What grows is above the first lap in every lap that follows.
+	first := lap()
+	for n := 1; ; n++ {
+		now := lap()
+		t.Logf("after the first lap %+v, after %d more %+v", first, n, now)
+		growing := now.growing(first)
+		if growing == "" {
+			break
+		}
+		if n == 5 {
+			t.Errorf("%s; the keeper has %q", growing, links(v.Status(t).KeeperPID))
+			break
+		}
 	}
 	g.StopWriting(t, "vda")
 	g.Agent.Healthy(t, "vda")
 }
 
 type usage struct{ workerFDs, keeperFDs, workerKiB, keeperKiB int }
+
+// growing says what is more than it was, beyond what may differ from one look to the next.
+func (u usage) growing(was usage) string {
+	switch {
+	case u.workerFDs > was.workerFDs+4 || u.keeperFDs > was.keeperFDs:
+		return "descriptors grow"
+	case u.keeperKiB > was.keeperKiB+1024 || u.workerKiB > 2*was.workerKiB:
+		return "memory grows"
+	}
+	return ""
+}
 
 func use(t *testing.T, v *harness.View) usage {
 	t.Helper()
@@ -52,7 +70,7 @@ func use(t *testing.T, v *harness.View) usage {
 	s := v.Status(t)
 	// A standby costs the keeper three descriptors, and is there only some time after a take-over.
 	harness.Until(t, "the keeper has a worker and a standby", func() bool { return children(t, s.KeeperPID) == 2 })
-	return usage{fds(t, s.PID), fds(t, s.KeeperPID), rss(t, s.PID), rss(t, s.KeeperPID)}
+	return usage{fds(t, s.PID), fds(t, s.KeeperPID), memory(t, s.PID), memory(t, s.KeeperPID)}
 }
 
 // children counts a process's children, whichever of its threads had them.
@@ -98,16 +116,20 @@ func fds(t *testing.T, pid int) int {
 	return least
 }
 
-func rss(t *testing.T, pid int) int {
+// memory is what a process has taken for itself, in KiB; pages of its program come and go as the kernel likes.
+func memory(t *testing.T, pid int) (kib int) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(b), "VmRSS:")
-	n, err := strconv.Atoi(strings.Fields(rest)[0])
-	if err != nil {
-		t.Fatal(err)
+	for _, field := range []string{"RssAnon:", "RssShmem:"} {
+		_, rest, _ := strings.Cut(string(b), field)
+		n, err := strconv.Atoi(strings.Fields(rest)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		kib += n
 	}
-	return n
+	return kib
 }
