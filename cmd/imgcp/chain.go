@@ -183,5 +183,5 @@ func (f *copyFlags) refused(ctx context.Context, jobs []*job, o imgcopy.Options)
 		j.chain.options(&o)
 		errs[i] = imgcopy.Plan(ctx, j.from, j.to, o, none)
 	}
-	return summary(nothingCopied, jobs, errs)
+	return summary(nothingCopied, jobNames(jobs), errs)
 }

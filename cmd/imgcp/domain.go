@@ -293,21 +293,11 @@ func (f *domainFlags) copyDomains(ctx context.Context, domains []libvirtd.Domain
 		})
 	}
 	wg.Wait()
-	if len(domains) == 1 {
-		return errs[0]
+	names := make([]string, len(domains))
+	for i, d := range domains {
+		names[i] = d.Name
 	}
-	failed := 0
-	for i, err := range errs {
-		if err != nil {
-			failed++
-			fmt.Fprintf(os.Stderr, "imgcp: %s: %s\n", printable(domains[i].Name), printable(err.Error()))
-		}
-	}
-	if failed == 0 {
-		return nil
-	}
-	fmt.Fprintf(os.Stderr, "imgcp: %d of %d domains were copied, %d were not; --resume goes on\n", len(domains)-failed, len(domains), failed)
-	return errors.Join(errReported, commonError(errs))
+	return summary("not copied: %d of %d domains; --resume goes on", names, errs)
 }
 
 // planAll prints what would be copied.

@@ -103,8 +103,8 @@ func (r *domainReporter) end(name string, m archive.Manifest, err error) {
 		fmt.Fprintf(os.Stderr, "imgcp: %s has no definition: it is gone when it stops. To define it: virsh define %s/%s\n", printable(name),
 			printable(name), archive.LiveXML)
 	}
-	fmt.Fprintf(os.Stderr, "imgcp: %s copied (%s, %d files); %d of %d domains, %s in %s%s\n", printable(name), m.Method, len(m.Files), r.domains, r.of,
-		move.Bytes(r.bytes), time.Since(r.begun).Round(time.Second), r.timeLeft(time.Since(r.begun)))
+	fmt.Fprintf(os.Stderr, "imgcp: %s copied (%s, %s); %d of %s, %s in %s%s\n", printable(name), m.Method, move.Count(len(m.Files), "file"), r.domains,
+		move.Count(r.of, "domain"), move.Bytes(r.bytes), time.Since(r.begun).Round(time.Second), r.timeLeft(time.Since(r.begun)))
 }
 
 // expect takes note of the images of a domain that is to be copied, and how much data they have.
@@ -143,7 +143,7 @@ func (r *domainReporter) plan(p domain.Plan, rate int64) {
 	if p.Transient {
 		how += ", has no definition"
 	}
-	fmt.Printf("%s (%s): %d files, %s of data\n", printable(p.Domain), how, len(p.Files), move.Bytes(p.Bytes))
+	fmt.Printf("%s (%s): %s, %s of data\n", printable(p.Domain), how, move.Count(len(p.Files), "file"), move.Bytes(p.Bytes))
 	for _, f := range p.Files {
 		fmt.Printf("  %-12s %-6s %10s  %s\n", f.Kind, f.Target, move.Bytes(f.Size), printable(f.Source))
 	}

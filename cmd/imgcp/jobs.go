@@ -45,7 +45,7 @@ func (f *copyFlags) copyAll(ctx context.Context, jobs []*job, o imgcopy.Options)
 		})
 	}
 	wg.Wait()
-	if err := summary("%d of %d images were not copied", jobs, errs); err != nil {
+	if err := summary("not copied: %d of %d images", jobNames(jobs), errs); err != nil {
 		return err
 	}
 	for _, j := range jobs {
@@ -87,23 +87,32 @@ func (f *copyFlags) copyJob(ctx context.Context, j *job, o imgcopy.Options) (img
 	return result, err
 }
 
-// summary is the error of a whole run: the image's own if there was one, else which ones failed and why, and what that means: how
-// many of how many.
-func summary(means string, jobs []*job, errs []error) error {
-	if len(jobs) == 1 {
+// jobNames are the images as they were named.
+func jobNames(jobs []*job) []string {
+	names := make([]string, len(jobs))
+	for i, j := range jobs {
+		names[i] = j.from
+	}
+	return names
+}
+
+// summary is the error of a whole run: the only image's or domain's own, else which ones failed and why, and what that means:
+// how many of how many.
+func summary(means string, names []string, errs []error) error {
+	if len(names) == 1 {
 		return errs[0]
 	}
 	failed := 0
 	for i, err := range errs {
 		if err != nil {
 			failed++
-			fmt.Fprintf(os.Stderr, "imgcp: %s: %s\n", printable(jobs[i].from), printable(err.Error()))
+			fmt.Fprintf(os.Stderr, "imgcp: %s: %s\n", printable(names[i]), printable(err.Error()))
 		}
 	}
 	if failed == 0 {
 		return nil
 	}
-	fmt.Fprintf(os.Stderr, "imgcp: "+means+"\n", failed, len(jobs))
+	fmt.Fprintf(os.Stderr, "imgcp: "+means+"\n", failed, len(names))
 	return errors.Join(errReported, commonError(errs))
 }
 

@@ -49,5 +49,5 @@ func (f *copyFlags) printPlans(cmd *cobra.Command, jobs []*job, o imgcopy.Option
 			return writeErr
 		}
 	}
-	return summary(nothingCopied, jobs, errs)
+	return summary(nothingCopied, jobNames(jobs), errs)
 }

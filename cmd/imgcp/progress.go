@@ -55,7 +55,7 @@ func resultLine(j *job, r imgcopy.Result) string {
 		parts[0] = strings.Replace(parts[0], "shared", "copied or shared by the server", 1)
 	}
 	if r.Repaired > 0 {
-		parts = append(parts, fmt.Sprintf("%d blocks written twice", r.Repaired))
+		parts = append(parts, move.Count(r.Repaired, "block")+" written twice")
 	}
 	return fmt.Sprintf("%s → %s: %s in %s (%s)", printable(j.from), printable(j.to), move.Bytes(r.Size),
 		r.Elapsed.Round(10*time.Millisecond), strings.Join(parts, ", "))

@@ -91,7 +91,7 @@ func (f *reportFlags) run(ctx context.Context, dest string) error {
 	if f.json {
 		err = json.NewEncoder(os.Stdout).Encode(total)
 	} else {
-		fmt.Printf("%d domains: %d verified, %d whole, %d pending, %d failed; %s\n", total.Domains, total.Verified, total.Whole,
+		fmt.Printf("%s: %d verified, %d whole, %d pending, %d failed; %s\n", move.Count(total.Domains, "domain"), total.Verified, total.Whole,
 			total.Pending, total.Failed, move.Bytes(total.Bytes))
 	}
 	switch {
@@ -148,7 +148,7 @@ func (f *reportFlags) print(r archive.Report) {
 	if name == "" {
 		name = r.Dir
 	}
-	fmt.Printf("%-8s  %s  %d of %d files, %s\n", r.Condition, printable(name), r.Whole, r.Files, move.Bytes(r.Bytes))
+	fmt.Printf("%-8s  %s  %d of %s, %s\n", r.Condition, printable(name), r.Whole, move.Count(r.Files, "file"), move.Bytes(r.Bytes))
 	if r.Error != "" {
 		fmt.Printf("          %s\n", printable(r.Error))
 	}

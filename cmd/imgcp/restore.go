@@ -150,7 +150,7 @@ func (f *restoreFlags) show(p *restore.Plan) error {
 		}
 		fmt.Printf("%s → %s  %s%s\n", printable(file.File.Path), printable(file.To), move.Bytes(file.File.Size), there)
 	}
-	fmt.Printf("domain %s (%s), %d snapshots, %d checkpoints\n", printable(p.Domain), p.UUID, len(p.Snapshots), len(p.Checkpoints))
+	fmt.Printf("domain %s (%s), %s, %s\n", printable(p.Domain), p.UUID, move.Count(len(p.Snapshots), "snapshot"), move.Count(len(p.Checkpoints), "checkpoint"))
 	return nil
 }
 

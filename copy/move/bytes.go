@@ -4,6 +4,14 @@ package move
 
 import "fmt"
 
+// Count is n of something for people: "1 file", "2 files".
+func Count(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
 // Bytes is n for people, in binary units with one decimal.
 func Bytes(n int64) string {
 	if n < 1024 {
