@@ -118,7 +118,11 @@ func (d *Copier) copy(ctx context.Context) error {
 func openDDInput(ctx context.Context, op Operands) (*source.Source, error) {
 	f := os.Stdin
 	flags := op.IFlag
-	if op.In != "" {
+	if op.In == "" {
+		if err := sys.CheckOpen(f); err != nil {
+			return nil, err
+		}
+	} else {
 		fd, err := sys.Wait(ctx, func() (int, error) {
 			return unix.Open(op.In, unix.O_RDONLY|unix.O_CLOEXEC|openFlags(op.IFlag), 0)
 		})

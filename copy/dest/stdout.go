@@ -19,6 +19,9 @@ import (
 // Stdout looks at a file or block device behind standard output as at any other destination, and keeps it locked until
 // release. The shell has opened it, and perhaps truncated it, before anybody could be asked; what is there stays.
 func Stdout(ctx context.Context, o *Options) (release func(), err error) {
+	if err := sys.CheckOpen(os.Stdout); err != nil {
+		return nil, err
+	}
 	if !move.Seekable(os.Stdout) {
 		return func() {}, nil
 	}
