@@ -21,7 +21,7 @@ import (
 const (
 	columns = 100
 	rows    = 26
-	letter  = 7.8 // width of a letter of the 13 px font
+	letter  = 7.9 // width of a letter of the 13 px font, rounded up
 	row     = 18
 	margin  = 14
 )
@@ -35,7 +35,7 @@ const pause = 6 * time.Second
 // line is a line on the screen, and when it appears.
 type line struct {
 	text string
-	kind string // "typed" (bold on the terminal), "said" (not indented: the story) or ""
+	kind string // "typed" (bold on the terminal), "said" (not indented: the story), "refused" or ""
 	at   time.Duration
 }
 
@@ -74,6 +74,8 @@ func read(in *bufio.Scanner) ([]line, error) {
 			at += longest / 2 // somebody types it
 		} else if text != "" && !strings.HasPrefix(text, " ") {
 			kind = "said"
+		} else if strings.Contains(text, "refused") {
+			kind = "refused"
 		}
 		text = strings.NewReplacer("\x1b[1m", "", "\x1b[0m", "", "\x1b[K", "").Replace(text)
 		for _, part := range fold(text) {
@@ -86,12 +88,16 @@ func read(in *bufio.Scanner) ([]line, error) {
 	return lines, in.Err()
 }
 
-// fold cuts a line at the edge of the screen, as a terminal does.
+// fold breaks a line at the last space before the edge of the screen, for people to read.
 func fold(text string) []string {
 	var parts []string
 	for utf8.RuneCountInString(text) > columns {
-		runes := []rune(text)
-		parts, text = append(parts, string(runes[:columns])), "  "+string(runes[columns:])
+		edge := len(string([]rune(text)[:columns+1]))
+		at := strings.LastIndexByte(text[:edge], ' ')
+		if strings.TrimSpace(text[:max(at, 0)]) == "" { // one long word
+			at = len(string([]rune(text)[:columns]))
+		}
+		parts, text = append(parts, text[:at]), "  "+strings.TrimPrefix(text[at:], " ")
 	}
 	return append(parts, text)
 }
@@ -119,11 +125,7 @@ func draw(lines []line) string {
 		if strings.TrimSpace(l.text) == "" {
 			continue
 		}
-		kind := l.kind
-		if strings.Contains(l.text, "refused") && kind == "" {
-			kind = "refused"
-		}
-		fmt.Fprintf(&s, `<text y="%d" xml:space="preserve" class="%s">%s</text>`+"\n", (i+1)*row-5, kind, html.EscapeString(l.text))
+		fmt.Fprintf(&s, `<text y="%d" xml:space="preserve" class="%s">%s</text>`+"\n", (i+1)*row-5, l.kind, html.EscapeString(l.text))
 	}
 	s.WriteString("</g></svg>\n</svg>\n")
 	return s.String()
