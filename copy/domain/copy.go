@@ -69,8 +69,11 @@ func Copy(ctx context.Context, name string, o Options) (m archive.Manifest, err 
 		return m, err
 	}
 	r := &run{o: &o, d: d, inv: newInventory()}
-	if err := repair(ctx, o.Conn, d, o.StateDir, o.Log); err != nil {
+	if _, err := repair(ctx, o.Conn, d, o.StateDir, o.Log); err != nil {
 		return m, fmt.Errorf("undo what an earlier run left: %w", err)
+	}
+	if err := strange(ctx, o.Conn, d); err != nil {
+		o.Log.Warn(err.Error())
 	}
 	if r.intent, err = newIntent(o.StateDir, d.UUID); err != nil {
 		return m, err

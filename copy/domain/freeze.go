@@ -51,7 +51,7 @@ func (r *run) freeze(ctx context.Context) error {
 // changing writes down what is about to be done to the domain, has do do it, and undoes it, interrupted or not. The guardian
 // is there before anything is written down: what is on the medium has somebody to undo it.
 func (r *run) changing(ctx context.Context, do func(*merger) error) error {
-	guardian, err := live.StartUndo(r.o.Helper, append(r.o.Self, "domain", "--connect", r.o.Conn.URI(), "--repair", r.d.Name))
+	guardian, err := live.StartUndo(r.o.Helper, append(r.o.Self, "domain", "--connect", r.o.Conn.URI(), "--repair", "--", r.d.Name))
 	if err != nil {
 		return err
 	}
@@ -61,8 +61,16 @@ func (r *run) changing(ctx context.Context, do func(*merger) error) error {
 		return err
 	}
 	m := &merger{conn: r.o.Conn, d: r.d, in: r.intent, log: r.o.Log, limit: mergeLimit}
-	return errors.Join(do(m), m.all(context.WithoutCancel(ctx)))
+	err = do(m)
+	left := m.all(context.WithoutCancel(ctx))
+	if left != nil && errors.Is(err, errUnmerged) {
+		return left // which says why
+	}
+	return errors.Join(err, left)
 }
+
+// errUnmerged ends a copy whose overlays could not be merged; merger.all tries that again.
+var errUnmerged = errors.New("an overlay could not be merged")
 
 // planOverlays chooses where the guest's writes go.
 func (r *run) planOverlays() (overlays []overlay, err error) {
@@ -209,7 +217,7 @@ func (r *run) whileFrozen(ctx context.Context, m *merger) error {
 			return err
 		}
 		if err := m.disk(ctx, o); err != nil {
-			return fmt.Errorf("%s of domain %s: %w", o.Target, r.d.Name, err)
+			return fmt.Errorf("%w: %s of domain %s: %w", errUnmerged, o.Target, r.d.Name, err)
 		}
 	}
 	stop()

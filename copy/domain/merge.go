@@ -38,11 +38,15 @@ const (
 func (m *merger) all(ctx context.Context) error {
 	var errs []error
 	for i := range m.in.Overlays {
-		if err := m.disk(ctx, &m.in.Overlays[i]); err != nil {
+		err := m.disk(ctx, &m.in.Overlays[i])
+		if errors.Is(err, errAway) {
+			return m.away()
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s of domain %s: %w", m.in.Overlays[i].Target, m.in.Domain, err))
 		}
 	}
-	errs = append(errs, m.endBackup(ctx), m.endMirrors(ctx))
+	errs = append(errs, m.endBackup(ctx), m.endMirrors(ctx), m.redefineHome(ctx))
 	if err := errors.Join(errs...); err != nil {
 		return errors.Join(append(errs, fmt.Errorf("to try again: imgcp domain --repair %s", m.in.Domain))...)
 	}
@@ -60,6 +64,9 @@ func (m *merger) disk(ctx context.Context, o *overlay) error {
 			return err
 		}
 		now, active, err = m.source(ctx, o.Target)
+	}
+	if err == nil && !active {
+		err = m.here(ctx)
 	}
 	switch {
 	case err != nil:
@@ -176,7 +183,7 @@ func (m *merger) live(ctx context.Context, o *overlay) error {
 				return m.returned(o)
 			}
 		}
-		if err != nil && !errors.Is(err, libvirtd.ErrNotReady) {
+		if err != nil && !errors.Is(err, libvirtd.ErrNotReady) && !errors.Is(err, libvirtd.ErrBusy) { // busy: a migration, for one
 			return m.look(ctx, o, err)
 		}
 		if time.Now().After(end) {
@@ -269,23 +276,25 @@ func (m *merger) offline(ctx context.Context, o *overlay, defined bool) error {
 		return fmt.Errorf("qemu-img commit %s: %w: %s", o.File, err, strings.TrimSpace(string(out)))
 	}
 	if defined {
-		if err := m.redefine(ctx, o); err != nil {
+		if err := redefine(ctx, m.conn, m.d, *o); err != nil {
 			return err
 		}
 	}
 	return m.returned(o)
 }
 
-// redefine gives a domain's definition the image in the place of the overlay.
-func (m *merger) redefine(ctx context.Context, o *overlay) error {
-	text, err := m.conn.XML(ctx, m.d, libvirtd.XML{Inactive: true, Secrets: true})
-	if err != nil {
+// redefine gives a domain's definition the images in the place of overlays.
+func redefine(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain, overlays ...overlay) error {
+	was, err := conn.XML(ctx, d, libvirtd.XML{Inactive: true, Secrets: true})
+	text := was
+	for i := range overlays {
+		if err == nil {
+			text, err = withoutOverlay(text, &overlays[i])
+		}
+	}
+	if err != nil || text == was {
 		return err
 	}
-	text, err = withoutOverlay(text, o)
-	if err != nil {
-		return err
-	}
-	_, err = m.conn.Define(ctx, text)
+	_, err = conn.Define(ctx, text)
 	return err
 }

@@ -26,7 +26,11 @@ func Repair(ctx context.Context, conn *libvirtd.Conn, name, stateDir string, log
 	if err != nil {
 		return err
 	}
-	return repair(ctx, conn, d, stateDir, log)
+	found, err := repair(ctx, conn, d, stateDir, log)
+	if err == nil && !found {
+		err = strange(ctx, conn, d)
+	}
+	return err
 }
 
 // gone finds a domain that libvirt does not know by what is to be undone to it.
@@ -44,7 +48,8 @@ func gone(stateDir, name string) (libvirtd.Domain, error) {
 // waitFor is how long somebody else may be at work on the domain: the guardian of a killed run.
 const waitFor = 2 * time.Minute
 
-func repair(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain, stateDir string, log *slog.Logger) error {
+// repair says whether there was something to undo.
+func repair(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain, stateDir string, log *slog.Logger) (found bool, err error) {
 	var in *intent
 	for end := time.Now().Add(waitFor); ; {
 		var err error
@@ -53,22 +58,22 @@ func repair(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain, stateDi
 			break
 		}
 		if !errors.Is(err, ErrRepairing) || time.Now().After(end) {
-			return err
+			return true, err
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return true, context.Cause(ctx)
 		case <-time.After(mergePoll):
 		}
 	}
 	if in == nil {
-		return nil
+		return false, nil
 	}
 	log.Warn("an interrupted run has left something on the domain; undoing it", "domain", in.Domain, "method", in.Method, "begun", in.Begun.Format(time.DateTime))
 	m := &merger{conn: conn, d: d, in: in, log: log, limit: mergeLimit}
 	if err := m.all(ctx); err != nil {
 		in.release()
-		return err
+		return true, err
 	}
-	return nil
+	return true, nil
 }

@@ -77,6 +77,9 @@ func (h *Host) Other(t testing.TB, name string) *Host {
 // URI is how libvirt on this or another host reaches the libvirtd of this one.
 func (h *Host) URI() string { return "qemu:///system?socket=" + h.root + "/run/libvirt/libvirt-sock" }
 
+// RemoteURI is the same for virsh as client of two libvirtds, which takes URI for its own host's.
+func (h *Host) RemoteURI() string { return strings.Replace(h.URI(), "qemu:", "qemu+unix:", 1) }
+
 // hasRun reports whether the host has made its own mounts: before, its libvirt directories are still those it came from.
 func (h *Host) hasRun() bool {
 	_, err := os.Stat(filepath.Join(h.root, "run/other"))

@@ -114,6 +114,16 @@ func (c *Conn) State(ctx context.Context, d Domain) (state string, err error) {
 	return state, err
 }
 
+// Migrated says whether a domain does not run because it went to another host. libvirtd forgets that when it is restarted.
+func (c *Conn) Migrated(ctx context.Context, d Domain) (is bool, err error) {
+	err = c.ask(ctx, "look at domain "+d.Name, func(l *libvirt.Libvirt) error {
+		n, reason, err := l.DomainGetState(d.handle, 0)
+		is = libvirt.DomainState(n) == libvirt.DomainShutoff && libvirt.DomainShutoffReason(reason) == libvirt.DomainShutoffMigrated
+		return err
+	})
+	return is, err
+}
+
 func stateName(s libvirt.DomainState) string {
 	names := map[libvirt.DomainState]string{
 		libvirt.DomainRunning: "running", libvirt.DomainBlocked: "blocked", libvirt.DomainPaused: "paused",
