@@ -25,6 +25,7 @@ package viewfs
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -64,6 +65,7 @@ type FS struct {
 	procFd      int  // /proc/self/fd
 	remote      bool // the backing tree is on a network file system
 	passthrough atomic.Bool
+	notPassed   sync.Map // st_dev of file systems below the view that the kernel passes nothing through to
 	// backingNeedsFile is set where the kernel registers open files only, not O_PATH descriptors.
 	backingNeedsFile atomic.Bool
 }
@@ -167,5 +169,5 @@ func (fs *FS) String() string { return "imgward" }
 // SetDebug does nothing; go-fuse asks for it.
 func (fs *FS) SetDebug(bool) {}
 
-// Passthrough says whether new opens are passed through by the kernel.
+// Passthrough says whether new opens are passed through by the kernel, on the file system of the view's root at least.
 func (fs *FS) Passthrough() bool { return fs.passthrough.Load() }

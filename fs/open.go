@@ -189,10 +189,10 @@ func (fs *FS) passes(n *node, fd int) bool {
 		return n.open.passed
 	}
 	var st syscall.Stat_t
-	if err := fstat(fd, &st); err != nil || !fs.wantsPassthrough(st.Mode) {
+	if err := fstat(fd, &st); err != nil || !fs.wantsPassthrough(&st) {
 		return false
 	}
-	return fs.register(n, fd)
+	return fs.register(n, fd, st.Dev)
 }
 
 // Release closes a handle. The kernel sends it after the caller's close(2) has returned.

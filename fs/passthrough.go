@@ -3,6 +3,7 @@
 package viewfs
 
 import (
+	"fmt"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -19,8 +20,12 @@ import (
 
 // wantsPassthrough says whether an inode's reads and writes are to travel through the kernel, for its first open. A set-id file
 // does not: the kernel would write to it with our credentials, and the set-id bits would stay.
-func (fs *FS) wantsPassthrough(mode uint32) bool {
-	return fs.passthrough.Load() && !setID(mode)
+func (fs *FS) wantsPassthrough(st *syscall.Stat_t) bool {
+	if !fs.passthrough.Load() || setID(st.Mode) {
+		return false
+	}
+	_, not := fs.notPassed.Load(st.Dev)
+	return !not
 }
 
 // register gives the kernel the backing file of a node. If the kernel refuses, this inode goes through the daemon while it
@@ -29,7 +34,7 @@ func (fs *FS) wantsPassthrough(mode uint32) bool {
 // A kernel that takes an O_PATH descriptor (since 6.17) holds no more than the inode by it, as we do by ours, so the id
 // is kept until the kernel forgets the node. From an older one, which wants an open file, it is taken back with the last
 // handle: an open file would keep the file's blocks, and keep programs in it from being run.
-func (fs *FS) register(n *node, fd int) bool {
+func (fs *FS) register(n *node, fd int, dev uint64) bool {
 	if n.backing != 0 {
 		return true
 	}
@@ -44,7 +49,7 @@ func (fs *FS) register(n *node, fd int) bool {
 		id, err = fs.registerFd(fd)
 	}
 	if err != nil {
-		fs.passthroughFailed(err)
+		fs.passthroughFailed(err, dev)
 		return false
 	}
 	// At its node first: what is above the highest that was noted, and no node's, is nobody's.
@@ -115,11 +120,21 @@ func (fs *FS) unregister(n *node) {
 	}
 }
 
-// passthroughFailed notes a refusal by the kernel. EPERM, EOPNOTSUPP and ELOOP (a backing file system that is stacked
-// itself) are said once and do not pass; anything else is this file's own.
-func (fs *FS) passthroughFailed(err error) {
+// passthroughFailed notes a refusal by the kernel. EPERM and ENOTTY do not pass. EOPNOTSUPP and ELOOP (a file system that is
+// stacked itself, as overlayfs) are true of the file's whole file system, which may be one of several below the view. These
+// are said once; anything else is this file's own.
+func (fs *FS) passthroughFailed(err error, dev uint64) {
 	switch err {
-	case unix.EPERM, unix.EOPNOTSUPP, unix.ELOOP, unix.ENOTTY:
+	case unix.EOPNOTSUPP, unix.ELOOP:
+		if !fs.nodes.mounts.root(dev) {
+			if _, known := fs.notPassed.Swap(dev, nil); !known {
+				fs.log.Info("no kernel passthrough for a file system below the view: its reads and writes go through the daemon",
+					"device", fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)), "cause", err)
+			}
+			return
+		}
+		fallthrough
+	case unix.EPERM, unix.ENOTTY:
 		if fs.passthrough.Swap(false) {
 			fs.log.Info("kernel passthrough is off: reads and writes go through the daemon", "cause", err)
 		}

@@ -4,11 +4,15 @@ package conformance
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"imgward/test/conformance/target"
+	"imgward/test/need"
 )
 
 // TestOverlay: the target that has no file handles has none, and a view over it serves.
@@ -32,4 +36,59 @@ func TestOverlay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOverlayBelow: the kernel passes nothing through to a file system that is stacked itself. One below the view takes
+// the passthrough from its own files only.
+func TestOverlayBelow(t *testing.T) {
+	need.Have(t, need.View()...)
+	work := workDir(t)
+	tree := filepath.Join(work, "tree")
+	stacked := filepath.Join(tree, "stacked")
+	if err := os.MkdirAll(stacked, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	newOverlay(t, stacked)
+	content := make([]byte, 1<<20)
+	for _, name := range []string{"plain", "stacked/file"} {
+		if err := os.WriteFile(filepath.Join(tree, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount := startPeer(t, target.View, work, tree)
+	// by is how much of a file's content the daemon reads when somebody reads the file.
+	by := func(name string) (moved int) {
+		for _, pid := range mount.Processes() {
+			moved -= readChars(t, pid)
+		}
+		if b, err := os.ReadFile(filepath.Join(mount.Dir, name)); err != nil || len(b) != len(content) {
+			t.Fatalf("%s: %d bytes, %v", name, len(b), err)
+		}
+		for _, pid := range mount.Processes() {
+			moved += readChars(t, pid)
+		}
+		return moved
+	}
+	if by("plain") >= len(content) {
+		need.Kernel(t, "FUSE passthrough (Linux 6.9)")
+	}
+	if moved := by("stacked/file"); moved < len(content) {
+		t.Errorf("the daemon read %d bytes of the overlay's file", moved)
+	}
+	if moved := by("plain"); moved >= len(content) {
+		t.Errorf("after that the daemon read %d bytes of a file that the kernel passed through before", moved)
+	}
+}
+
+// readChars is how many bytes a process has read so far.
+func readChars(t *testing.T, pid int) (n int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscanf(string(text), "rchar: %d", &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
