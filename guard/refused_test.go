@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"imgward/guard/internal/pty"
+	"imgward/test/need"
 )
 
 // refuse asks and reports, as the view does.
@@ -29,6 +30,7 @@ func (h *host) refuse(g *Guard, r *Request) Verdict {
 
 // The accident: dd of=vm-disk2.img for a disk 3.
 func TestRefusedTellsTheTerminal(t *testing.T) {
+	need.Have(t, need.Terminals)
 	h := newHost(t)
 	img := h.image("vm-disk2.img")
 	vmm := h.run("vmm")

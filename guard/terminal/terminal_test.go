@@ -22,6 +22,7 @@ var proc = procfs.FS{Root: "/proc"}
 // run starts a shell script whose controlling terminal is a new one, and waits until it says "ready" on fd 9.
 func run(t *testing.T, script string, args ...string) (master *os.File, pid int) {
 	t.Helper()
+	need.Have(t, need.Terminals)
 	master, tty, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)

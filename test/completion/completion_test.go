@@ -54,7 +54,7 @@ os.kill(pid, 9)
 
 // TestCompletion: each shell completes a command's own words, and the names of files.
 func TestCompletion(t *testing.T) {
-	need.Have(t, need.Tools("python3", "bash", "zsh", "fish"))
+	need.Have(t, need.Terminals, need.Tools("python3", "bash", "zsh", "fish"))
 	dir := t.TempDir()
 	bin, work := filepath.Join(dir, "bin"), filepath.Join(dir, "work")
 	for _, d := range []string{bin, work, filepath.Join(work, "images")} {

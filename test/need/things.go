@@ -81,6 +81,11 @@ func Loops() *Lack {
 	return device("/dev/loop-control", "modprobe loop; in a container: docker run --privileged -v /dev:/dev")
 }
 
+// Terminals are pseudo-terminals.
+func Terminals() *Lack {
+	return device("/dev/ptmx", "mount a devpts on /dev/pts; in a container: docker run -v /dev:/dev")
+}
+
 // device opens one for reading and writing. That somebody who is not root may not is what Root says.
 func device(path, do string) *Lack {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
