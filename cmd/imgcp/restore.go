@@ -58,7 +58,7 @@ func newRestoreCommand() *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&f.as, "as", "", "give the domain another `NAME`, another UUID and other MAC addresses (default: all as they were)")
 	flags.StringArrayVar(&f.maps, "map", nil, "put `OLD=NEW`: what was in directory OLD into NEW, or network:OLD=NEW, bridge:OLD=NEW, "+
-		"machine:OLD=NEW; may be given more than once")
+		"machine:OLD=NEW, of a network disk rbd:POOL/IMAGE=FILE; may be given more than once")
 	flags.StringArrayVar(&f.without, "without", nil, "leave out a disk (`NAME`: its target, as vdb), snapshots or checkpoints; may be given more than once")
 	flags.BoolVar(&f.define, "define", false, "put the files in place and define the domain (the default)")
 	flags.BoolVar(&f.print, "print", false, "print the XML that would be defined, and do nothing")

@@ -28,6 +28,11 @@ import (
 // and keeps what the guest overwrites meanwhile in scratch files. Each disk becomes one raw image, without its backing chain.
 func (r *run) backup(ctx context.Context) error {
 	targets := r.written()
+	for i := range r.desc.Disks {
+		if d := &r.desc.Disks[i]; d.remote() {
+			targets = append(targets, d.Target.Dev)
+		}
+	}
 	if len(targets) == 0 {
 		return r.copyFiles(ctx, nil)
 	}

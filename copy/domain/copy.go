@@ -212,14 +212,20 @@ func (r *run) takeStock(ctx context.Context) error {
 
 // stock takes note of the files of a domain, and of what it has that cannot be copied.
 func (r *run) stock(ctx context.Context) ([]archive.Omission, error) {
-	omitted := r.desc.omissions()
 	pulled, mirrored := r.d.Active && r.o.Method == archive.Backup, r.d.Active && r.o.Method == archive.Mirror
+	omitted := r.desc.omissions(pulled)
 	for i := range r.desc.Disks {
 		d := &r.desc.Disks[i]
-		if (pulled || mirrored) && d.changes() && (d.Encrypted != nil || d.Source.Encryption != nil) {
+		if (pulled || mirrored) && (d.changes() || d.remote()) && (d.Encrypted != nil || d.Source.Encryption != nil) {
 			return omitted, fmt.Errorf("%s is encrypted, and QEMU would write its copy in the clear: --live=freeze copies it as it is", d.Target.Dev)
 		}
 		switch {
+		case pulled && d.remote():
+			size, err := r.o.Conn.DiskSize(ctx, r.d, d.Target.Dev)
+			if err != nil {
+				return omitted, err
+			}
+			r.inv.addRaw(d, d.Source.remoteName(), size)
 		case d.path == "":
 		case d.Shareable != nil && r.d.Active:
 			omitted = append(omitted, archive.Omission{Target: d.Target.Dev, Source: d.path,

@@ -104,6 +104,20 @@ func (d *disk) writable() bool {
 // changes says whether the domain, while it runs, changes the image, and nobody else does.
 func (d *disk) changes() bool { return d.writable() && d.Shareable == nil && d.Transient == nil }
 
+// remote says whether the disk is on another host's storage and the domain alone changes it: what QEMU can read, and we cannot.
+func (d *disk) remote() bool {
+	return d.path == "" && (d.Source.Protocol != "" || d.Source.Volume != "") && d.ReadOnly == nil && d.kind() == archive.Disk &&
+		d.Shareable == nil && d.Transient == nil
+}
+
+// remoteName is what a disk without a path is called: "rbd:pool/image".
+func (s *srcName) remoteName() string {
+	if s.Protocol != "" {
+		return s.Protocol + ":" + s.Name
+	}
+	return "volume:" + s.Pool + "/" + s.Volume
+}
+
 // mirrorXML is where a block job copies a disk to.
 type mirrorXML struct {
 	Ready  string  `xml:"ready,attr"` // "yes" when the two are equal and stay so
@@ -171,18 +185,19 @@ func describe(ctx context.Context, text string, v volumes) (*description, error)
 	return d, nil
 }
 
-// omissions are what the domain has and no copy can have.
-func (d *description) omissions() (out []archive.Omission) {
+// omissions are what the domain has and no copy can have. pulled: QEMU reads the disks.
+func (d *description) omissions(pulled bool) (out []archive.Omission) {
 	for _, disk := range d.Disks {
 		switch s := disk.Source; {
-		case disk.path != "":
+		case disk.path != "", pulled && disk.remote():
 		case s.Protocol != "":
-			out = append(out, archive.Omission{Target: disk.Target.Dev, Source: s.Protocol + ":" + s.Name,
-				Why: "a network disk: copy it with the tools of that storage"})
+			out = append(out, archive.Omission{Target: disk.Target.Dev, Source: s.remoteName(),
+				Why: "a network disk: --live=backup copies one that a running domain writes to; or copy it with the tools of that storage"})
 		case s.Dir != "":
 			out = append(out, archive.Omission{Target: disk.Target.Dev, Source: s.Dir, Why: "a directory shown as a disk (vvfat)"})
 		case s.Volume != "":
-			out = append(out, archive.Omission{Target: disk.Target.Dev, Source: s.Pool + "/" + s.Volume, Why: "a volume that is no file of this host"})
+			out = append(out, archive.Omission{Target: disk.Target.Dev, Source: s.remoteName(),
+				Why: "a volume that is no file of this host: --live=backup copies one that a running domain writes to"})
 		}
 	}
 	for _, f := range d.Filesystems {

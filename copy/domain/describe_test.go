@@ -46,7 +46,10 @@ func TestDescribe(t *testing.T) {
 	if want := "vda=/i/a & b.qcow2.imgcp-1.qcow2 vdb=/dev/vg/x vdc=/pool/v.img vdd= sda= "; paths != want {
 		t.Errorf("%s, want %s", paths, want)
 	}
-	if o := d.omissions(); len(o) != 1 || o[0].Source != "rbd:pool/image" {
+	if o := d.omissions(false); len(o) != 1 || o[0].Source != "rbd:pool/image" {
+		t.Errorf("omitted: %v", o)
+	}
+	if o := d.omissions(true); len(o) != 0 { // QEMU reads it
 		t.Errorf("omitted: %v", o)
 	}
 	if d.NVRAM.path() != "/nvram/vm.fd" || len(d.networks()) != 1 || d.pools()[0] != "p" {

@@ -100,7 +100,7 @@ func (r *run) planOverlays() (overlays []overlay, err error) {
 func (r *run) idle(ctx context.Context) error {
 	for i := range r.desc.Disks {
 		d := &r.desc.Disks[i]
-		if d.path == "" {
+		if d.path == "" && !d.remote() {
 			continue
 		}
 		job, err := r.o.Conn.BlockJob(ctx, r.d, d.Target.Dev)

@@ -84,9 +84,13 @@ func (v *inventory) pulled(d *disk) error {
 		return err
 	}
 	v.flat[id] = true
-	v.files = append(v.files, archive.File{Path: v.free("disks", d.Target.Dev+".raw"), Kind: archive.Disk, Target: d.Target.Dev,
-		Format: "raw", Source: d.path, Size: size, State: archive.Pending})
+	v.addRaw(d, d.path, size)
 	return nil
+}
+
+func (v *inventory) addRaw(d *disk, source string, size int64) {
+	v.files = append(v.files, archive.File{Path: v.free("disks", d.Target.Dev+".raw"), Kind: archive.Disk, Target: d.Target.Dev,
+		Format: "raw", Source: source, Size: size, State: archive.Pending})
 }
 
 // add adds a file to a directory of the copy, under its own name if that is free. A file that is there already, by its inode,

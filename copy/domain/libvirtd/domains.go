@@ -94,6 +94,16 @@ func (c *Conn) XML(ctx context.Context, d Domain, x XML) (text string, err error
 	return text, err
 }
 
+// DiskSize is how large a disk of a running domain is for its guest.
+func (c *Conn) DiskSize(ctx context.Context, d Domain, target string) (size int64, err error) {
+	err = c.ask(ctx, "look at "+target+" of "+d.Name, func(l *libvirt.Libvirt) error {
+		_, n, _, err := l.DomainGetBlockInfo(d.handle, target, 0)
+		size = int64(n)
+		return err
+	})
+	return size, err
+}
+
 // Persistent says whether a domain has a definition.
 func (c *Conn) Persistent(ctx context.Context, d Domain) (is bool, err error) {
 	err = c.ask(ctx, "look at domain "+d.Name, func(l *libvirt.Libvirt) error {

@@ -75,6 +75,7 @@ type sourceXML struct {
 	Pool     string `xml:"pool,attr"`
 	Volume   string `xml:"volume,attr"`
 	Protocol string `xml:"protocol,attr"`
+	Name     string `xml:"name,attr"`
 	Type     string `xml:"type,attr"`
 }
 
@@ -155,7 +156,8 @@ func (r *rewriter) startDisk(t *xml.StartElement, at string) (what, error) {
 	for i := range r.Files {
 		f := &r.Files[i]
 		own := f.File.Kind == archive.Disk || f.File.Kind == archive.CDROM || f.File.Kind == archive.Floppy
-		if s.path() != "" && f.File.Source == s.path() && isImage(&f.File) || s.Volume != "" && own && f.File.Target == target {
+		if s.path() != "" && f.File.Source == s.path() && isImage(&f.File) || s.Volume != "" && own && f.File.Target == target ||
+			s.Protocol != "" && own && f.File.Source == s.Protocol+":"+s.Name {
 			r.placed = f
 			break
 		}
@@ -194,6 +196,12 @@ func (r *rewriter) inDisk(path []string, t *xml.StartElement) (what, error) {
 	case ends(path, "disk", "driver") && r.placed.File.Format != "" && attr(t, "type") != "":
 		set(t, "type", "type", r.placed.File.Format)
 		return changed, nil
+	case ends(path, "disk", "source") && r.disk.Source.Protocol != "":
+		t.Attr = nil // host, TLS, …
+		set(t, "file", "file", r.placed.To)
+		return changed, nil
+	case r.disk.Source.Protocol != "" && (path[len(path)-2] == "source" || ends(path, "disk", "auth")):
+		return drop, nil // its hosts, its passwords
 	case ends(path, "disk", "source"):
 		r.source(t, r.placed.To)
 		return changed, nil

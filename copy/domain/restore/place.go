@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	imgcopy "imgward/copy"
@@ -30,7 +31,23 @@ func (p *Plan) place() {
 				p.a.Path(f.Path))
 			continue
 		}
+		// What reads it later follows links, and waits for a FIFO.
+		if r, err := p.a.Open(f.Path); err != nil {
+			p.problem(err)
+			continue
+		} else if err := r.Close(); err != nil {
+			p.problem(err)
+		}
 		to := p.path(f.Source)
+		if slices.Contains(strings.Split(f.Source, "/"), "..") {
+			p.problem(fmt.Errorf("%s: its place %q %w", f.Path, f.Source, ErrOutside))
+		}
+		if !filepath.IsAbs(to) {
+			if to = p.named(remote, f.Source); to == f.Source {
+				p.problem(fmt.Errorf("%s was the network disk %s: --map %s=FILE says which file it becomes, --without=%s leaves it out",
+					f.Target, f.Source, f.Source, f.Target))
+			}
+		}
 		if f.Kind == archive.NVRAM || f.Kind == archive.TPM {
 			to = p.as.path(to)
 		}
@@ -173,7 +190,11 @@ func (p *Plan) free(ctx context.Context, f *Placed) error {
 			return context.Cause(ctx)
 		}
 	}
-	p.problem(fmt.Errorf("%w; --map %s=DIRECTORY puts it elsewhere", &dest.ExistsError{Path: f.To}, filepath.Dir(f.File.Source)))
+	elsewhere := filepath.Dir(f.File.Source) + "=DIRECTORY"
+	if !filepath.IsAbs(f.File.Source) {
+		elsewhere = f.File.Source + "=FILE"
+	}
+	p.problem(fmt.Errorf("%w; --map %s puts it elsewhere", &dest.ExistsError{Path: f.To}, elsewhere))
 	return nil
 }
 

@@ -54,10 +54,13 @@ type Options struct {
 	File func(f archive.File, to string, done bool)
 }
 
+// remote is the kind of a Map that puts a file in the place of a network disk.
+const remote = "remote"
+
 // Map puts New in the place of Old.
 type Map struct{ Kind, Old, New string }
 
-// ParseMap reads "/old/dir=/new/dir" or "network:old=new".
+// ParseMap reads "/old/dir=/new/dir", "network:old=new", or of a network disk "rbd:pool/image=/new/file".
 func ParseMap(s string) (Map, error) {
 	old, now, ok := strings.Cut(s, "=")
 	if !ok || old == "" || now == "" {
@@ -67,6 +70,9 @@ func ParseMap(s string) (Map, error) {
 		if name, ok := strings.CutPrefix(old, kind+":"); ok {
 			return Map{kind, name, strings.TrimPrefix(now, kind+":")}, nil
 		}
+	}
+	if strings.Contains(old, ":") && !filepath.IsAbs(old) && filepath.IsAbs(now) {
+		return Map{remote, old, filepath.Clean(now)}, nil
 	}
 	if !filepath.IsAbs(old) || !filepath.IsAbs(now) {
 		return Map{}, fmt.Errorf("--map=%s: directories are named by their absolute paths", s)

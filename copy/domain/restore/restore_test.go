@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	imgcopy "imgward/copy"
 	"imgward/copy/dest"
 	"imgward/copy/domain/archive"
@@ -248,6 +250,32 @@ func TestRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
+		"variables are a link": {harm: func(t *testing.T, c *copied) {
+			if err := errors.Join(os.Remove(c.Path("nvram/vm_VARS.fd")), os.Symlink(outside, c.Path("nvram/vm_VARS.fd"))); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"a directory is a link": {harm: func(t *testing.T, c *copied) {
+			if err := errors.Join(os.RemoveAll(c.Path("tpm")), os.Symlink(filepath.Dir(outside), c.Path("tpm"))); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"a FIFO": {harm: func(t *testing.T, c *copied) {
+			if err := errors.Join(os.Remove(c.Path("nvram/vm_VARS.fd")), unix.Mkfifo(c.Path("nvram/vm_VARS.fd"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"a file is gone": {harm: func(t *testing.T, c *copied) {
+			if err := os.Remove(c.Path("nvram/vm_VARS.fd")); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"out of what is mapped": {harm: func(t *testing.T, c *copied) {
+			c.update(t, func(m *archive.Manifest) { m.Find("nvram/vm_VARS.fd").Source = "/old/../etc/cron.d/root" })
+		}, want: ErrOutside},
+		"to a relative place": {harm: func(t *testing.T, c *copied) {
+			c.update(t, func(m *archive.Manifest) { m.Find("nvram/vm_VARS.fd").Source = "etc/cron.d/root" })
+		}},
 		"a disk of the XML": {extra: `<disk type='file' device='disk'><source file='/etc/shadow'/><target dev='vdb'/></disk>`, want: ErrOutside},
 		"a network disk": {extra: `<disk type='network' device='disk'><source protocol='rbd' name='pool/image'/><target dev='vdb'/></disk>`,
 			want: ErrOutside},
@@ -301,6 +329,37 @@ func names(dir string) string {
 		b.WriteString(e.Name() + " ")
 	}
 	return b.String()
+}
+
+// TestNetworkDisk: a network disk becomes a file, without its hosts, its encryption in transit and its passwords.
+func TestNetworkDisk(t *testing.T) {
+	c := newCopied(t, `<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/>
+ <auth username='libvirt'><secret type='ceph' uuid='2ec115d7-3a88-3ceb-bc12-0ac909a6fd87'/></auth>
+ <source protocol='rbd' name='pool/image' tls='yes' index='4'><host name='mon1' port='6321'/><host name='mon2'/><snapshot name='s'/>
+  <auth username='libvirt'><secret type='ceph' usage='u'/></auth><config file='/etc/ceph.conf'/></source>
+ <target dev='vdb' bus='virtio'/></disk>`)
+	c.write(t, "disks/vdb.raw", strings.Repeat("disk", 64<<10))
+	c.update(t, func(m *archive.Manifest) {
+		m.Files = append(m.Files, c.file(t, "disks/vdb.raw", archive.File{Kind: archive.Disk, Target: "vdb", Format: "raw", Source: "rbd:pool/image"}))
+	})
+	o := c.options()
+	if err := c.restore(o); err == nil || !strings.Contains(err.Error(), "--map rbd:pool/image=FILE") {
+		t.Errorf("without a place: %v", err)
+	}
+	m, err := ParseMap("rbd:pool/image=" + c.place + "/vdb.img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Maps = append(o.Maps, m)
+	if err := c.restore(o); err != nil {
+		t.Fatal(err)
+	}
+	want := `<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file='` + c.place +
+		`/vdb.img'></source><target dev='vdb' bus='virtio'/></disk>`
+	if got := strings.Join(strings.Fields(canonical(t, c.libvirt.defined[0])), " "); !strings.Contains(strings.ReplaceAll(got, "> <", "><"),
+		canonical(t, want)) {
+		t.Errorf("defined:\n%s\nwant in it:\n%s", got, canonical(t, want))
+	}
 }
 
 // TestDamaged: a copy that has changed since it was made is not restored.
