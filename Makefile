@@ -138,8 +138,8 @@ bench-view: deps build ## the view against the native directory and its peers
 bench-survive: build ## the pause when the daemon is killed
 	$(GO) run ./test/benchsurvive
 
-bench-copy: deps build ## imgcp against cp, dd, qemu-img, nbdcopy, ddrescue
-	$(GO) run ./test/benchcopy
+bench-copy: deps build ## imgcp against cp, dd, qemu-img, nbdcopy, ddrescue; in parts: BENCH_FS=xfs BENCH_ROWS=small,empty
+	$(GO) run ./test/benchcopy $(if $(BENCH_FS),-fs $(BENCH_FS)) $(if $(BENCH_ROWS),-rows $(BENCH_ROWS))
 
 fuzz: ## every fuzz target for FUZZTIME (default 30s)
 	@test/scripts/fuzz

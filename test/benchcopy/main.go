@@ -65,6 +65,9 @@ func bench(ctx context.Context) error {
 	if rows != "" {
 		c.rows = strings.Split(rows, ",")
 	}
+	if err := c.known(); err != nil {
+		return err
+	}
 	for _, path := range []*string{&c.imgcp, &c.imgward} {
 		if *path == "" {
 			continue
@@ -76,8 +79,25 @@ func bench(ctx context.Context) error {
 	var sum summary
 	defer sum.print() // also of what was measured before an interruption
 	for _, fs := range c.fs {
-		if err := benchOn(ctx, &c, fs, dir, &sum); err != nil {
-			return fmt.Errorf("%s: %w", fs, err)
+		if benchErr := benchOn(ctx, &c, fs, dir, &sum); benchErr != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", fs, benchErr))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+// known refuses names of rows that are none: half an hour later nobody would miss them.
+func (c *config) known() error {
+	var names []string
+	for _, r := range slices.Concat(rows(c, &volume{}), deviceRows(c, ""), []row{viewRow(c)}) {
+		names = append(names, r.name)
+	}
+	for _, name := range c.rows {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("-rows: there is no row %s; there are %s", name, strings.Join(names, ", "))
 		}
 	}
 	return nil
@@ -96,7 +116,7 @@ func scale() (int64, error) {
 	return n, nil
 }
 
-// benchOn measures every row on one file system, made and removed here.
+// benchOn measures every row on one file system, made and removed here. One that fails does not stop the others.
 func benchOn(ctx context.Context, c *config, fs, dir string, sum *summary) (err error) {
 	v, err := makeVolume(fs, dir, volumeSize/c.scale+gib)
 	if err != nil {
@@ -120,11 +140,14 @@ func benchOn(ctx context.Context, c *config, fs, dir string, sum *summary) (err 
 		if !c.wants(r.name) {
 			continue
 		}
-		if err := measureRow(ctx, c, v, r, sum); err != nil {
-			return fmt.Errorf("%s: %w", r.name, err)
+		if rowErr := measureRow(ctx, c, v, r, sum); rowErr != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", r.name, rowErr))
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return err
 }
 
 func (c *config) wants(row string) bool { return len(c.rows) == 0 || slices.Contains(c.rows, row) }
