@@ -48,6 +48,9 @@ func (c *copier) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.shares(); err != nil {
+		return err
+	}
 	if err := c.dst.Room(c.src.Size, c.need); err != nil {
 		return err
 	}
@@ -57,9 +60,6 @@ func (c *copier) plan(ctx context.Context) error {
 	}
 	defer undo()
 	s := c.choose(from)
-	if s.method == move.MethodBuffer && c.opts.Reflink == Always {
-		return errNoReflink(c)
-	}
 	return c.planExtents(ctx, s.method, from)
 }
 

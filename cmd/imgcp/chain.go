@@ -179,8 +179,8 @@ func (f *copyFlags) refused(ctx context.Context, jobs []*job, o imgcopy.Options)
 			continue
 		}
 		o, none := o, func(move.Step) {}
-		o.Progress, o.Manifest, o.Map = new(move.Progress), j.manifest, j.rescueMap
-		j.chain.options(&o)
+		j.options(&o)
+		o.Progress = new(move.Progress)
 		errs[i] = imgcopy.Plan(ctx, j.from, j.to, o, none)
 	}
 	return summary(nothingCopied, jobNames(jobs), errs)

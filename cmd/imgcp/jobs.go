@@ -60,7 +60,6 @@ func (f *copyFlags) copyAll(ctx context.Context, jobs []*job, o imgcopy.Options)
 }
 
 func (f *copyFlags) copyOne(ctx context.Context, j *job, o imgcopy.Options, show *reporter) error {
-	o.Progress, o.Manifest, o.Map = &j.prog, j.manifest, j.rescueMap
 	o.Confirm = f.confirm
 	if f.explain {
 		o.Explain = func(s move.Step) { show.step(j, s) }
@@ -71,6 +70,12 @@ func (f *copyFlags) copyOne(ctx context.Context, j *job, o imgcopy.Options, show
 	return err
 }
 
+// options are the image's own.
+func (j *job) options(o *imgcopy.Options) {
+	o.Progress, o.Manifest, o.Map = &j.prog, j.manifest, j.rescueMap
+	j.chain.options(o)
+}
+
 // copyJob waits for the files that this one needs: what can be seen under its name can be used.
 func (f *copyFlags) copyJob(ctx context.Context, j *job, o imgcopy.Options) (imgcopy.Result, error) {
 	if err := j.chain.ready(ctx); err != nil {
@@ -79,7 +84,7 @@ func (f *copyFlags) copyJob(ctx context.Context, j *job, o imgcopy.Options) (img
 	if f.resume && j.whole() {
 		return imgcopy.Result{Method: move.MethodDone}, nil
 	}
-	j.chain.options(&o)
+	j.options(&o)
 	result, err := imgcopy.Copy(ctx, j.from, j.to, o)
 	if err == nil && j.chain != nil {
 		err = checkpoint.NoteWhole(j.from, j.to)

@@ -35,8 +35,7 @@ func (f *copyFlags) printPlans(cmd *cobra.Command, jobs []*job, o imgcopy.Option
 			continue // there is nothing to do
 		}
 		o := o
-		o.Progress = &j.prog
-		j.chain.options(&o)
+		j.options(&o)
 		errs[i] = imgcopy.Plan(cmd.Context(), j.from, j.to, o, func(s move.Step) {
 			if f.json {
 				writeErr = errors.Join(writeErr, enc.Encode(stepEvent{"step", j.from, j.to, s}))
