@@ -4,9 +4,12 @@ package imgcopy
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"imgward/copy/checkpoint"
 	"imgward/copy/dest"
@@ -34,13 +37,40 @@ func TestRefusedInPlace(t *testing.T) {
 		{"without room to resume", nil, func(o *Options) { o.Resume = true }},
 	} {
 		old := testimg.Write(t, dir+"/old.img", "what was there")
-		_, err := tryCopy(image, old, func(o *Options) { o.Overwrite = dest.InPlace; c.change(o) })
+		change := func(o *Options) { o.Overwrite = dest.InPlace; c.change(o) }
+		o := Defaults()
+		change(&o)
+		planned := Plan(t.Context(), image, old, o, func(move.Step) {})
+		_, err := tryCopy(image, old, change)
+		if errors.Is(planned, move.ErrNoSpace) != errors.Is(err, move.ErrNoSpace) {
+			t.Errorf("%s: planned %v, done %v", c.name, planned, err)
+		}
 		if err == nil || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%s: error %v", c.name, err)
 		}
 		if got := testimg.Content(t, old); got != "what was there" {
 			t.Errorf("%s: it holds %d other bytes", c.name, len(got))
 		}
+	}
+}
+
+// TestRefusedOnBtrfs: what btrfs keeps for its metadata is no room for root either.
+func TestRefusedOnBtrfs(t *testing.T) {
+	src, _ := testimg.Dirs(t)
+	dir := testvol.Mount(t, "btrfs", testvol.MinSize)
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	testvol.Run(t, "fallocate", "-l", fmt.Sprint(int64(st.Bavail)*st.Frsize-32*mib), dir+"/full")
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	image := testimg.Dense(t, src+"/image", int64(st.Bavail+st.Bfree)/2*st.Frsize)
+	old := testimg.Write(t, dir+"/old.img", "what was there")
+	_, err := tryCopy(image, old, func(o *Options) { o.Overwrite = dest.InPlace })
+	if got := testimg.Content(t, old); !errors.Is(err, move.ErrNoSpace) || got != "what was there" {
+		t.Errorf("error %v; it holds %d bytes", err, len(got))
 	}
 }
 

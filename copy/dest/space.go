@@ -20,8 +20,8 @@ func checkSpace(f *os.File, size int64, need func() (int64, error), have int64) 
 		return nil
 	}
 	free := int64(st.Bavail)
-	if os.Geteuid() == 0 {
-		free = int64(st.Bfree) // root may use the reserve
+	if os.Geteuid() == 0 && st.Type != unix.BTRFS_SUPER_MAGIC {
+		free = int64(st.Bfree) // root may use the reserve; btrfs counts as free what its metadata takes
 	}
 	if free = free*int64(st.Frsize) + have; size <= free {
 		return nil
