@@ -25,6 +25,27 @@ func (d *Copier) zeroes() (n int64, ok bool) {
 	return n, n <= math.MaxInt64-d.op.Seek.Total(d.op.OBS)
 }
 
+// allocates is how many bytes the copy will take up, where that is known: of zeroes, and of what an existing file is truncated
+// for. A new one that does not fit is given up in the end, and may yet be compressed.
+func (d *Copier) allocates() (n int64, ok bool) {
+	if d.op.Conv&Sparse != 0 {
+		return 0, false
+	}
+	if n, ok = d.zeroes(); ok {
+		return n, true
+	}
+	return d.length(), d.pumps() && d.out.regular() && !d.out.isNew && truncation(d.op) >= 0
+}
+
+// length is how much of the input is copied.
+func (d *Copier) length() int64 {
+	n := max(0, d.in.Size-d.op.Skip.Total(d.op.IBS))
+	if d.op.Limited {
+		n = min(n, d.op.Count.Total(d.op.IBS))
+	}
+	return n
+}
+
 // makeZeroes reserves blocks instead of writing them. conv=sparse reserves nothing, and leaves what is there alone, as dd
 // does by seeking over it.
 func (d *Copier) makeZeroes(ctx context.Context, n int64) error {
@@ -100,10 +121,7 @@ func (d *Copier) sameFile() bool {
 
 func (d *Copier) pump(ctx context.Context) error {
 	skip, seek := d.op.Skip.Total(d.op.IBS), d.op.Seek.Total(d.op.OBS)
-	n := max(0, d.in.Size-skip)
-	if d.op.Limited {
-		n = min(n, d.op.Count.Total(d.op.IBS))
-	}
+	n := d.length()
 	if n == 0 {
 		return nil
 	}

@@ -72,7 +72,7 @@ func (d *Copier) Run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if n, ok := d.zeroes(); ok && d.op.Conv&Sparse == 0 { // blocks are reserved, so that what is missing is known
+	if n, ok := d.allocates(); ok {
 		if err := d.out.t.Room(n, func() (int64, error) { return n, nil }); err != nil {
 			return err
 		}

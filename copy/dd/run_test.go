@@ -467,3 +467,18 @@ func TestDDZeroesWithoutRoom(t *testing.T) {
 	}
 	testimg.OnlyHolds(t, dir, "old")
 }
+
+// TestDDOverWithoutRoom: what is there is not truncated for what will not fit.
+func TestDDOverWithoutRoom(t *testing.T) {
+	src, _ := testimg.Dirs(t)
+	image := testimg.Dense(t, src+"/image", 24*mib)
+	dir := testvol.Mount(t, "ext4", 16*mib)
+	old := testimg.Write(t, dir+"/old", "contents")
+	_, err := runDD(t, func(o *imgcopy.Options) { o.Overwrite = dest.InPlace }, "if="+image, "of="+old, "bs=1M")
+	if got := testimg.Content(t, old); !errors.Is(err, move.ErrNoSpace) || got != "contents" {
+		t.Errorf("error %v; it holds %d bytes", err, len(got))
+	}
+	if _, err := runDD(t, func(o *imgcopy.Options) { o.Overwrite = dest.InPlace }, "if="+image, "of="+old, "bs=1M", "count=8"); err != nil {
+		t.Errorf("8 MiB of it: %v", err)
+	}
+}
