@@ -42,14 +42,12 @@ type Source struct {
 
 // Open opens the image for reading only, whatever its kind, and "-" as standard input.
 func Open(name string) (*Source, error) {
-	f, err := os.Stdin, error(nil)
-	if name == "-" {
-		err = sys.CheckOpen(f)
-	} else {
-		f, err = OpenFile(name)
-	}
-	if err != nil {
-		return nil, err
+	f := os.Stdin
+	if name != "-" {
+		var err error
+		if f, err = OpenFile(name); err != nil {
+			return nil, err
+		}
 	}
 	s := &Source{Name: name, File: f, Release: func() {}}
 	if err := s.Identify(); err != nil {
