@@ -143,12 +143,20 @@ func takeLock(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-// writeWhole puts a file there at one stroke: a keeper that adopts a worker does so while others look for the view.
+// writeWhole puts a file there at one stroke: a keeper that adopts a worker does so while others look for the view. What is
+// there already needs no room, where there may be none.
 func writeWhole(path, text string) error {
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-		return err
+	if old, err := os.ReadFile(path); err == nil && string(old) == text {
+		return nil
 	}
-	return os.Rename(path+".new", path)
+	err := os.WriteFile(path+".new", []byte(text), 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		_ = os.Remove(path + ".new")
+	}
+	return err
 }
 
 // ErrStays says that a daemon goes on after its view was unmounted: another mount namespace still shows the view.

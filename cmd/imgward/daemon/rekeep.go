@@ -32,14 +32,33 @@ func (w *worker) watchKeeper() {
 		default:
 		}
 		w.log.Error("the keeper died; starting another", "pid", pid)
-		if err := w.newKeeper(); err != nil {
-			w.log.Error("no new keeper; this view would not survive the death of its daemon", "error", err)
+		if !w.replaceKeeper() {
 			return
 		}
 		w.orphaned.Store(false)
 		w.log.Info("a new keeper holds the view", "pid", w.keeperPID.Load())
 	}
 }
+
+// replaceKeeper starts a new keeper, again and again until one holds the view: what keeps it from beginning (no room in the
+// runtime directory, no memory, no process) passes. It returns false when this worker leaves.
+func (w *worker) replaceKeeper() bool {
+	for wait := time.Second; ; wait = min(2*wait, keeperRetry) {
+		err := w.newKeeper()
+		if err == nil {
+			return true
+		}
+		w.log.Error("no new keeper; without one this view does not survive the death of its daemon", "error", err, "next_try_in", wait)
+		select {
+		case <-w.leave:
+			return false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// keeperRetry is the longest pause between two tries to start a keeper: each failure is an error in the log.
+const keeperRetry = time.Minute
 
 // renewAfter is when a worker looks at its keeper's program: not while a successor has all that had waited to do.
 const renewAfter = time.Second
@@ -109,5 +128,8 @@ func (w *worker) newKeeper() error {
 	if w.logFile != nil {
 		err = w.keepLog(w.logFile)
 	}
-	return errors.Join(err, w.keepControl(), w.keepAll())
+	if err = errors.Join(err, w.keepControl(), w.keepAll()); err != nil {
+		_ = cmd.Process.Kill() // half a keeper has the view's lock, which the next one needs
+	}
+	return err
 }
