@@ -101,7 +101,7 @@ func describe(err error) string {
 		return err.Error() + " (only root can do this)"
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return err.Error() + " (the daemon is not there at this moment; try again)"
+		return err.Error() + " (no daemon serves it at this moment: try again. If it stays so, the view is dead: umount -l it, and mount it again)"
 	}
 	return err.Error()
 }
