@@ -15,7 +15,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 
 	"imgward/guard"
 )
@@ -124,9 +123,6 @@ func spec() (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("second layer: read the object: %w", err)
 	}
-	if err := spec.Variables["fmode_backing"].Set(backingBit()); err != nil {
-		return nil, err
-	}
 	kernel, err := btf.LoadKernelSpec()
 	if err != nil {
 		return nil, unsupported(err)
@@ -141,25 +137,6 @@ func spec() (*ebpf.CollectionSpec, error) {
 		delete(spec.Programs, "inode_setattr")
 	}
 	return spec, nil
-}
-
-// backingBit is FMODE_BACKING of include/linux/fs.h. BTF does not have macros.
-func backingBit() uint32 {
-	major, minor := kernelVersion()
-	switch {
-	case major < 6 || major == 6 && minor < 5:
-		return 0
-	case major == 6 && minor < 14:
-		return 1 << 25
-	}
-	return 1 << 24
-}
-
-func kernelVersion() (major, minor int) {
-	var u unix.Utsname
-	_ = unix.Uname(&u)
-	_, _ = fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
-	return major, minor
 }
 
 func (l *Layer) attach(name string, p *ebpf.Program) (err error) {

@@ -72,8 +72,8 @@ T=/images/open.img; vm file $T 7>&- # or it has that as well
 await held /images/open.img
 PHASE='open running'
 attempt 'umount -l' 'umount -l /images'; attempt rm 'rm $T'; attempt 'rm beside' 'rm /beside/open.img'
-imgward allow --op unlink --for 5m --reason test $T
-PHASE='open stopped'; attempt "a view's exception" 'rm $T'
+imgward allow --op truncate,write,unlink --for 5m --reason test $T
+PHASE='open stopped'; attempt "a view's exception" 'dd if=/dev/zero of=$T bs=4k count=1 conv=notrunc && rm $T'
 stop
 
 PHASE='killed running'

@@ -77,6 +77,20 @@ stop
 PHASE='overlay stopped'
 attempt rm 'rm $T'
 
+# The other way round: the VM has the file in the upper directory, and somebody comes by the overlay.
+T=/merged/under.img; pristine; sync
+U=$(ls /up/under.img /data/up/under.img 2>/dev/null)
+vm file $U
+PHASE='under an overlay running'
+attempt 'dd notrunc' 'dd if=/dev/zero of=$T bs=4k count=1 conv=notrunc'
+attempt truncate 'truncate -s 0 $T'
+attempt 'mv away' 'mv $T $T.new'
+attempt rm 'rm $T'
+stop
+PHASE='under an overlay stopped'
+attempt 'dd notrunc' 'dd if=/dev/zero of=$T bs=4k count=1 conv=notrunc'
+attempt rm 'rm $T'
+
 cp /pristine /images/vm.img
 cd /images
 imgward mount /images || exit 1
@@ -84,7 +98,8 @@ layer views
 T=/images/vm.img; vm file $T
 layer use /beside/vm.img $pid
 PHASE='beside running'
-for T in /beside/vm.img ./vm.img; do
+ln /beside/vm.img /second-name.img # of which neither the view nor any evidence knows
+for T in /beside/vm.img ./vm.img /second-name.img; do
 	attempt rm 'rm $T'
 	attempt dd 'dd if=/dev/zero of=$T bs=4k count=1 conv=notrunc'
 	attempt 'mv away' 'mv $T $T.new'

@@ -22,6 +22,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* include/linux/fs.h, include/uapi/linux/stat.h, mount.h, magic.h */
 #define FMODE_READ 0x1
 #define FMODE_WRITE 0x2
+#define FMODE_NOACCOUNT (1 << 29)
 #define MAY_WRITE 0x2
 #define ATTR_SIZE (1 << 3)
 #define O_WRONLY 01
@@ -45,14 +46,15 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define LOOP_SET_STATUS 0x4c02
 #define LOOP_SET_STATUS64 0x4c04
 #define LOOP_CHANGE_FD 0x4c06
+#define LOOP_SET_BLOCK_SIZE 0x4c09
+#define BLKDISCARD 0x1277
+#define BLKSECDISCARD 0x127d
+#define BLKZEROOUT 0x127f
 #define EBUSY 16
 #define ETXTBSY 26
 
 /* A file of a few bytes is a note, such as a pid, and no disk; an empty one may be an image that is being made. */
 #define MAX_NOTE 32
-
-/* The bit of f_mode that marks what the kernel opens for FUSE passthrough; it has moved (6.5, 6.14), so the loader says. */
-const volatile __u32 fmode_backing = 0;
 
 /* The thread that wants to know by which numbers the kernel knows what it opens next (see Layer.number). */
 SEC(".data.asker") volatile __u32 asker = 0;
@@ -166,8 +168,8 @@ int BPF_PROG(file_open, struct file *file, int ret)
 	if (asker == thread)
 		answer(inode, thread);
 	__u32 mode = file->f_mode;
-	if (mode & fmode_backing && !(current_class() & CLASS_VMM))
-		return 0; /* the open through the view was judged */
+	if (judged_above(file) && !(current_class() & CLASS_VMM))
+		return 0;
 	if (mode & FMODE_WRITE) {
 		ret = judge(inode, file->f_flags & O_TRUNC ? OP_TRUNCATE : OP_WRITE, file->f_path.dentry);
 		if (ret)
@@ -196,7 +198,7 @@ void BPF_PROG(inode_free, struct inode *inode)
 SEC("lsm/file_permission")
 int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 {
-	if (ret || !(mask & MAY_WRITE) || file->f_mode & fmode_backing)
+	if (ret || !(mask & MAY_WRITE) || judged_above(file))
 		return ret;
 	return judge(file->f_inode, OP_WRITE_DATA, file->f_path.dentry);
 }
@@ -238,7 +240,8 @@ int BPF_PROG(inode_setattr_idmap, struct mnt_idmap *idmap, struct dentry *dentry
 
 /*
  * chattr +i stops a VM's writes as surely as a truncation would, and so does blockdev --setro; a loop device can be made to show
- * other bytes. None of it needs a descriptor for writing.
+ * other bytes, or to take no small writes. None of it needs a descriptor for writing. What discards needs one, but no write(2),
+ * which would be judged by file_permission.
  */
 SEC("lsm/file_ioctl")
 int BPF_PROG(file_ioctl, struct file *file, unsigned int cmd, unsigned long arg, int ret)
@@ -250,9 +253,14 @@ int BPF_PROG(file_ioctl, struct file *file, unsigned int cmd, unsigned long arg,
 	case LOOP_SET_STATUS:
 	case LOOP_SET_STATUS64:
 	case LOOP_CHANGE_FD:
+	case LOOP_SET_BLOCK_SIZE:
 	case FS_IOC_SETFLAGS:
 	case FS_IOC_FSSETXATTR:
 		return judge(file->f_inode, OP_SET_FLAGS, file->f_path.dentry);
+	case BLKDISCARD:
+	case BLKSECDISCARD:
+	case BLKZEROOUT:
+		return judge(file->f_inode, OP_WRITE_DATA, file->f_path.dentry);
 	}
 	return 0;
 }

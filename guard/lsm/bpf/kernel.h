@@ -81,6 +81,12 @@ struct file {
 	unsigned int f_mode;
 };
 
+/* What a stacked file system opens of the one below it (fs/file_table.c); user_path, since 6.7, is of the file above. */
+struct backing_file {
+	struct file file;
+	struct path user_path;
+};
+
 struct iattr {
 	unsigned int ia_valid;
 };

@@ -178,6 +178,19 @@ static __always_inline int of_view(struct inode *inode)
 	return inode->i_sb->s_magic == FUSE_SUPER_MAGIC && bpf_map_lookup_elem(&views, &dev);
 }
 
+/*
+ * judged_above: opened by the kernel for passthrough of a FUSE file system, which has opened the file itself before, and that was
+ * judged, or is a view. Overlayfs opens files in the same way, and judges nothing. FMODE_BACKING would say no more than that the file
+ * has a path above, and is another bit from kernel to kernel (6.12.117 has that of 6.14).
+ */
+static __always_inline int judged_above(struct file *file)
+{
+	struct backing_file *b = (struct backing_file *)file; /* its first member */
+	if (!(file->f_mode & FMODE_NOACCOUNT) || !bpf_core_field_exists(b->user_path))
+		return 0;
+	return BPF_CORE_READ(b, user_path.mnt, mnt_sb, s_magic) == FUSE_SUPER_MAGIC;
+}
+
 /* judge is 0, or the error that the caller gets. */
 static __noinline int judge(struct inode *inode, __u32 op, struct dentry *dentry)
 {
