@@ -288,9 +288,13 @@ func (d *Driver) inUse(ctx context.Context) map[guard.ID][]guard.Use {
 	for id, uses := range d.direct {
 		for _, u := range uses {
 			known := func(o guard.Use) bool { return o.PID == u.PID }
-			if !Ended(u) && !slices.ContainsFunc(all[id], known) {
-				all[id] = append(all[id], u)
+			if Ended(u) || slices.ContainsFunc(all[id], known) {
+				continue
 			}
+			if id.Dev == guard.BlockDevice { // its locks were found as nobody's, which would not end with it
+				all[id] = slices.DeleteFunc(all[id], func(o guard.Use) bool { return o.Evidence == guard.EvidenceLock })
+			}
+			all[id] = append(all[id], u)
 		}
 	}
 	return all

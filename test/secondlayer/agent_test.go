@@ -36,8 +36,10 @@ func layer(verb string, args []string) error {
 	switch verb {
 	case "remove":
 		return lsm.Remove(lsm.DefaultDir)
-	case "openclose": // PATH NUMBER
-		return openClose(args[0], args[1])
+	case "cost": // PATH WHEN
+		return cost(args[0], args[1])
+	case "call": // NAME PATH
+		return calls[args[0]](args[1])
 	case "exchange":
 		return unix.Renameat2(unix.AT_FDCWD, args[0], unix.AT_FDCWD, args[1], unix.RENAME_EXCHANGE)
 	}
