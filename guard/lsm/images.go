@@ -38,8 +38,8 @@ func (l *layer) images(ctx context.Context, d *second.Declaration, views []View)
 		holds = append(holds, hold)
 	}
 	g.addDirs()
-	g.keep(l.config.Guard.Defined(ctx), func(m *Image) { m.Defined = true })
-	g.keep(l.ruled.find(g.policy, views), func(m *Image) { m.Always = true })
+	g.keep(l.config.Guard.Defined(ctx), policy.Defined, func(m *Image) { m.Defined = true })
+	g.keep(l.ruled.find(g.policy, views), policy.Always, func(m *Image) { m.Always = true })
 	for i := range d.Exceptions {
 		g.except(&d.Exceptions[i])
 	}
@@ -161,13 +161,16 @@ func (g *gathering) sharing(id layers.ID, uses []guard.Use) {
 	}
 }
 
-// keep adds what the policy has kept, in use or not.
-func (g *gathering) keep(images map[guard.ID][]guard.Use, mark func(*Image)) {
+// keep adds what the policy has kept, in use or not: the images whose rule says that.
+func (g *gathering) keep(images map[guard.ID][]guard.Use, protect policy.Protect, mark func(*Image)) {
 	for id, uses := range images {
 		if id == (guard.ID{}) {
 			continue
 		}
 		r := g.rule(uses)
+		if r.Protect != protect {
+			continue
+		}
 		if id.Dev == guard.BlockDevice {
 			mark(g.image(id, nil, r))
 			g.also[id] = uses
