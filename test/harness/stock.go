@@ -29,6 +29,7 @@ type Stock struct {
 	disks   []string
 	args    []string
 	memory  int // MiB
+	counts  bool
 	patient time.Duration
 }
 
@@ -87,6 +88,13 @@ func (s *Stock) Memory(mib int) *Stock {
 	return s
 }
 
+// CountInstructions has the guest's clocks go by what its one CPU executes, a nanosecond for each instruction: how long something
+// takes there is how many instructions it takes, however busy this machine is. A guest that waits loses no time by it.
+func (s *Stock) CountInstructions() *Stock {
+	s.counts = true
+	return s
+}
+
 // Patience is how long the guest may take; longer, and the test fails (default ten minutes: it is emulated).
 func (s *Stock) Patience(d time.Duration) *Stock {
 	s.patient = d
@@ -118,13 +126,17 @@ func (s *Stock) Start(script string) *StockRun {
 	ctx, cancel := context.WithTimeout(s.t.Context(), s.patient)
 	s.t.Cleanup(cancel)
 	serial := func(name string) []string { return []string{"-serial", "file:" + filepath.Join(s.dir, name)} }
-	accel := "tcg,thread=multi"
-	if accelerator() == "kvm" {
-		accel = "kvm"
+	machine := []string{"-accel", "tcg,thread=multi", "-smp", "2"}
+	switch {
+	case s.counts:
+		machine = []string{"-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off"}
+	case accelerator() == "kvm":
+		machine = []string{"-accel", "kvm", "-smp", "2"}
 	}
-	args := []string{"qemu-system-x86_64", "-accel", accel, "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(s.memory), "-display", "none",
+	args := []string{"qemu-system-x86_64", "-cpu", "max", "-m", strconv.Itoa(s.memory), "-display", "none",
 		"-no-reboot", "-nodefaults", "-kernel", need.Cache() + "/stock/vmlinux", "-initrd", initrd,
 		"-append", cmdline + " rdinit=/init"}
+	args = append(args, machine...)
 	for _, name := range stockSerials {
 		args = append(args, serial(name)...)
 	}
