@@ -55,6 +55,7 @@ func newFlags() *daemon.Flags { return &daemon.Flags{Version: version} }
 
 // defineMountFlags defines what mount, and all that it starts, are called with.
 func defineMountFlags(c *cobra.Command, f *daemon.Flags) {
+	defineByMount(c, f) // it is among the arguments of a keeper and a worker
 	c.Flags().StringSliceVarP(&f.Options, "options", "o", nil, "mount `OPTIONS`")
 	c.Flags().StringVar(&f.Backing, "backing", "", "the `DIR`ectory to show (default: the mountpoint itself)")
 	c.Flags().StringVar(&f.Log, "log", "", "append the log to `FILE` (default: the journal, or "+daemon.DefaultLog+")")

@@ -68,13 +68,15 @@ func umount(cmd *cobra.Command, dir string, lazy bool) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("only root can unmount a view")
 	}
-	if dir := control.Exposed(name); dir != "" {
-		defer func() {
-			if err == nil {
-				daemon.Conceal(dir)
-			}
-		}()
-	}
+	dir = control.Exposed(name)
+	defer func() {
+		if err == nil && dir != "" {
+			daemon.Conceal(dir)
+		}
+		if err == nil {
+			endGuardToo(cmd)
+		}
+	}()
 	if lazy || viewfs.Dead(mountpoint) {
 		return umountLazily(cmd.Context(), name, mountpoint)
 	}

@@ -399,7 +399,8 @@ func watchExclusive(t *testing.T, device string) (stop func(*testing.T)) {
 }
 
 // TestClaimsByPolicy: a mount starts the second layer where its policy says so, once, and not where it says "off". Under "auto"
-// a device that somebody unseen has locked, as a QEMU of another namespace has, is no reason to.
+// a device that somebody unseen has locked, as a QEMU of another namespace has, is no reason to. The last umount ends what a mount has
+// started, unless somebody has asked for it by itself since, or it has something to protect.
 func TestClaimsByPolicy(t *testing.T) {
 	if harness.Native() {
 		return
@@ -414,9 +415,10 @@ func TestClaimsByPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer locked.Close()
-	used := syscall.Flock_t{Type: syscall.F_RDLCK, Start: 100, Len: 1}
-	if err := syscall.FcntlFlock(locked.Fd(), unix.F_OFD_SETLK, &used); err != nil {
-		t.Fatal(err)
+	used := syscall.Flock_t{Start: 100, Len: 1}
+	lock := func(kind int16) {
+		used.Type = kind
+		must(t, syscall.FcntlFlock(locked.Fd(), unix.F_OFD_SETLK, &used))
 	}
 	for _, c := range []struct {
 		policy string
@@ -426,16 +428,24 @@ func TestClaimsByPolicy(t *testing.T) {
 		if err := os.WriteFile(file, []byte(c.policy+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
+		lock(unix.F_RDLCK)
 		v := h.Mount(t, "-o", "policy="+file)
 		g := &guarded{Host: h}
 		if runs := len(g.lines(t)) > 0; runs != c.runs {
 			t.Errorf("%s: the guard runs: %v", c.policy, runs)
-		} else if runs {
+		}
+		byHand := c.policy == `second-layer = "claims"`
+		if byHand {
 			if r := harness.Run(t, harness.Imgward(), "guard"); r.Exit != 0 || !strings.Contains(r.Stderr, "runs already") {
 				t.Errorf("a second one: exit %d: %s", r.Exit, r.Stderr)
 			}
+		}
+		lock(unix.F_UNLCK) // or it would go on for that
+		v.End(t)
+		if runs := len(g.lines(t)) > 0; runs != byHand {
+			t.Errorf("%s: the guard runs after the umount: %v", c.policy, runs)
+		} else if runs {
 			g.stop(t)
 		}
-		v.End(t)
 	}
 }

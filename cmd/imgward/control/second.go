@@ -47,6 +47,7 @@ type Second struct {
 	Policy     string    `json:"policy"` // where the policy in force comes from
 	// Images are declared to be in use, and Declared is how many seconds that took the last time.
 	Images   int      `json:"images"`
+	ByMount  bool     `json:"by_mount,omitempty"` // a mount started it: the last umount ends it, if no image is in use
 	Declared float64  `json:"declare_seconds"`
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -74,6 +75,8 @@ type SecondServer struct {
 	Upgrade  func(ctx context.Context, binary string) error
 	// Stop ends the second layer, and leaves nothing of it.
 	Stop func()
+	// Stay has it stay when the last view ends.
+	Stay func() error
 }
 
 // Serve answers until the listener is closed.
@@ -83,6 +86,8 @@ func (s *SecondServer) Serve(l *net.UnixListener) error {
 	mux.HandleFunc("GET /v1/holds", s.holds)
 	mux.HandleFunc("GET /v1/check", s.check)
 	mux.HandleFunc("POST /v1/allow", s.allow)
+	mux.HandleFunc("POST /v1/apply", func(w http.ResponseWriter, r *http.Request) { s.apply(w, r) })
+	mux.HandleFunc("POST /v1/stay", s.stay)
 	mux.HandleFunc("POST /v1/stop", func(http.ResponseWriter, *http.Request) { s.Stop() })
 	shared := s.shared()
 	mux.HandleFunc("GET /v1/events", shared.events)
@@ -251,6 +256,22 @@ func (s *SecondServer) qualify(v *Verdict, id guard.ID) {
 	case strings.Join(by, "") == "claims":
 		v.Reason += "; a claim refuses mkfs, wipefs, mkswap, pvcreate and mount, but not dd"
 	}
+}
+
+// Apply has the second layer look at what there is now, such as a view that has been mounted, and waits until it has.
+func (c *Client) Apply(ctx context.Context) error {
+	return c.Post(ctx, "apply", struct{}{}, func([]byte) error { return nil })
+}
+
+func (s *SecondServer) stay(w http.ResponseWriter, _ *http.Request) {
+	if err := s.Stay(); err != nil {
+		fail(w, http.StatusInternalServerError, err)
+	}
+}
+
+// Stay has the second layer stay when the last view ends: somebody wants it by itself.
+func (c *Client) Stay(ctx context.Context) error {
+	return c.Post(ctx, "stay", struct{}{}, func([]byte) error { return nil })
 }
 
 // Stop ends the second layer.

@@ -18,7 +18,11 @@ type Flags struct {
 	Backing    string   // the directory to show; empty: the mountpoint itself
 	Log        string   // a file; empty: the journal, or DefaultLog
 	Version    string   // of this program
+	ByMount    bool     // of the second layer: a mount started it
 }
+
+// ByMount is the flag of that name: the last umount ends such a second layer.
+const ByMount = "by-mount"
 
 // noStandby is the mount option that has the keeper do without a standby.
 const noStandby = "nostandby"
@@ -26,6 +30,9 @@ const noStandby = "nostandby"
 // args are the flags as arguments again.
 func (f *Flags) args(mountpoint string) []string {
 	args := []string{"--backing", f.Backing, "--log", f.Log}
+	if f.ByMount {
+		args = append(args, "--"+ByMount)
+	}
 	for _, o := range f.Options {
 		args = append(args, "-o", o)
 	}

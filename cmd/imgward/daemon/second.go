@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,6 +50,7 @@ func (f *Flags) Guard() error {
 		return os.RemoveAll(control.Dir(control.SecondName))
 	}
 	if control.SecondRuns() {
+		_ = control.Dial(control.SecondName).Stay(context.Background()) // one of another version ends when it is told to, as it did
 		fmt.Fprintln(os.Stderr, "imgward: the guard runs already (imgward status)")
 		return nil
 	}
@@ -68,6 +70,7 @@ type secondState struct {
 	Version    int       `json:"version"`
 	Generation uint64    `json:"generation"`
 	Since      time.Time `json:"since"`
+	ByMount    bool      `json:"by_mount"`
 	pause      time.Duration
 }
 
@@ -98,7 +101,7 @@ func (w *worker) takeState(left *keeper.Kept) (err error) {
 			w.second.pause = time.Since(left.Died)
 		}
 	} else {
-		w.second = secondState{Version: secondVersion, Since: time.Now()}
+		w.second = secondState{Version: secondVersion, Since: time.Now(), ByMount: w.flags.ByMount}
 		fd, err = unix.MemfdCreate(keptState, unix.MFD_CLOEXEC)
 		w.second.state = os.NewFile(uintptr(fd), keptState)
 	}
@@ -106,12 +109,17 @@ func (w *worker) takeState(left *keeper.Kept) (err error) {
 		return err
 	}
 	w.second.Generation++
-	text, err := json.Marshal(&w.second)
-	if err == nil {
-		_, err = w.second.state.WriteAt(append(text, '\n'), 0) // it never gets shorter
-	}
+	err = w.second.write()
 	if err == nil && !ok {
 		err = w.keeper.Keep(keptState, fd)
+	}
+	return err
+}
+
+func (s *secondState) write() error {
+	text, err := json.Marshal(s)
+	if err == nil {
+		_, err = s.state.WriteAt(append(text, '\n'), 0) // it never gets shorter
 	}
 	return err
 }
@@ -211,10 +219,18 @@ func (w *worker) startSecond(left *keeper.Kept, kick second.Kick) (d *second.Dri
 }
 
 func (w *worker) controlSecond(d *second.Driver, stop func()) {
+	var byHand atomic.Bool
 	s := &control.SecondServer{
 		Guard: w.guard, Policy: w.policy, Driver: d, Upgrade: w.upgrade, Stop: stop,
+		Stay: func() error {
+			byHand.Store(true)
+			state := w.second
+			state.ByMount = false
+			return state.write()
+		},
 		Describe: func() control.Second {
 			return control.Second{
+				ByMount:   w.second.ByMount && !byHand.Load(),
 				KeeperPID: int(w.keeperPID.Load()), Version: w.flags.Version,
 				Generation: w.second.Generation, Takeovers: w.second.Generation - 1, Since: w.second.Since, LastPause: w.second.pause.Seconds(),
 				Warnings: append(w.keeperWarnings(), w.evidenceWarnings()...),
@@ -227,13 +243,20 @@ func (w *worker) controlSecond(d *second.Driver, stop func()) {
 }
 
 // guardToo starts the second layer beside a view where its policy wants that: it says so, or leaves it to us and the kernel
-// can have more than claims, or a domain uses a block device. A mount does not fail for it.
+// can have more than claims, or a domain uses a block device. A mount does not fail for it. One that runs is told of the view, to
+// which all paths below the mountpoint lead from now on.
 func (f *Flags) guardToo() {
-	p := f.policyOfMount()
-	if p.Second == policy.SecondOff || control.SecondRuns() || p.Second == policy.SecondAuto && !worthwhile() {
+	if control.SecondRuns() {
+		ctx, cancel := context.WithTimeout(context.Background(), worthTimeout)
+		defer cancel()
+		_ = control.Dial(control.SecondName).Apply(ctx) // it looks by itself every few seconds
 		return
 	}
-	args := []string{"guard", "--log", f.Log}
+	p := f.policyOfMount()
+	if p.Second == policy.SecondOff || p.Second == policy.SecondAuto && !worthwhile() {
+		return
+	}
+	args := []string{"guard", "--" + ByMount, "--log", f.Log}
 	for _, o := range f.Options {
 		if _, ok := cutPolicy(o); ok {
 			args = append(args, "-o", o)
@@ -267,5 +290,5 @@ func worthwhile() bool {
 	return false
 }
 
-// worthTimeout is how long a mount waits for libvirt's files to say whether a block device is in use.
+// worthTimeout is how long a mount waits for libvirt's files to say whether a block device is in use, or for the second layer.
 const worthTimeout = 2 * time.Second
