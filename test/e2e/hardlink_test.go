@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"imgward/test/harness"
@@ -40,4 +42,23 @@ func TestSpareNames(t *testing.T) {
 		}
 		must(t, os.Remove(image+".more"))
 	}
+}
+
+// TestLinkOutside: another name of an image, outside of the view, is one that no view can keep (the kernel's part of the second layer
+// does: test/secondlayer). Who asks is told that it is in use, and that nothing protects it.
+func TestLinkOutside(t *testing.T) {
+	if harness.Native() {
+		return
+	}
+	h := harness.New(t)
+	h.Mount(t)
+	disk := h.Raw(t, "vm.img", 8*MiB)
+	h.Run(t, harness.Spec{Name: "vm", Disks: []harness.Disk{{Target: "vda", File: disk}}})
+	link := filepath.Join(h.Out, "second.img")
+	must(t, os.Link(h.Beneath(t, disk), link))
+	harness.Run(t, harness.Imgward(), "who", link).OK(t)
+	if out := harness.Run(t, harness.Imgward(), "check", "write", link).OK(t); !strings.Contains(out, "nothing protects it") {
+		t.Errorf("imgward check: %s", out)
+	}
+	protected(t, disk)
 }
