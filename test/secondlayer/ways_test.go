@@ -92,13 +92,13 @@ attempt 'dd notrunc' 'dd if=/dev/zero of=$T bs=4k count=1 conv=notrunc'
 attempt rm 'rm $T'
 
 cp /pristine /images/vm.img
+ln /images/vm.img /second-name.img # of which neither the view nor any evidence knows
 cd /images
 imgward mount /images || exit 1
 layer views
 T=/images/vm.img; vm file $T
 layer use /beside/vm.img $pid
 PHASE='beside running'
-ln /beside/vm.img /second-name.img # of which neither the view nor any evidence knows
 for T in /beside/vm.img ./vm.img /second-name.img; do
 	attempt rm 'rm $T'
 	attempt dd 'dd if=/dev/zero of=$T bs=4k count=1 conv=notrunc'
