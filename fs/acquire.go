@@ -54,12 +54,16 @@ func (t *nodeTable) used(n *node) {
 
 // throughHandle opens a node by one of its open files, which may have lost its name.
 func (n *node) throughHandle() (fd int, ok bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.open == nil {
+	a := n.active()
+	if a == nil {
 		return noFd, false
 	}
-	for _, h := range n.open.handles {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == nil {
+		return noFd, false
+	}
+	for _, h := range a.open.handles {
 		if h.late.pending.Load() || h.fd == noFd {
 			continue
 		}
@@ -80,7 +84,7 @@ func (t *nodeTable) reach(n *node, depth int) (int, error) {
 		root, _ := t.mounts.fd(0)
 		return openPath(root, ".") // on a file system without handles it would be its own parent
 	}
-	rec, ok := t.records.Read(n.slot)
+	rec, ok := t.records.Read(n.slot())
 	if !ok || rec.ID != n.id || depth > maxDepth {
 		return -1, syscall.ESTALE
 	}

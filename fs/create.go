@@ -137,12 +137,13 @@ func (fs *FS) created(path, fd int, p place, in *fuse.CreateIn, out *fuse.Create
 	}
 	n, no := fs.nodes.get(out.NodeId)
 	if no == 0 {
-		n.deeds.Lock()
-		defer n.deeds.Unlock()
+		a := n.activity()
+		a.deeds.Lock()
+		defer a.deeds.Unlock()
 		if h := fs.handles.answer(in.Unique); h != nil && h.node == n {
 			unix.Close(fd)
-			n.mu.Lock()
-			defer n.mu.Unlock()
+			a.mu.Lock()
+			defer a.mu.Unlock()
 			n.answerOpen(h, &out.OpenOut)
 			return 0
 		}
@@ -200,8 +201,9 @@ func (fs *FS) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut)
 	}
 	h, no := fs.handles.get(out.Fh)
 	if no == 0 {
-		h.node.mu.Lock()
-		defer h.node.mu.Unlock()
+		a := h.node.activity()
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		no = fs.keepDescriptor(h)
 	}
 	return fuse.Status(no)

@@ -25,7 +25,7 @@ func TestFlushDoesNotWaitForTheGuard(t *testing.T) {
 			}
 		}
 		h, _ := w.handles.get(fh)
-		h.node.deeds.Lock() // as the guard does
+		h.node.activity().deeds.Lock() // as the guard does
 		done := make(chan fuse.Status, 1)
 		go func() { done <- w.Flush(nil, &fuse.FlushIn{Fh: fh, LockOwner: owner}) }()
 		select {
@@ -36,8 +36,8 @@ func TestFlushDoesNotWaitForTheGuard(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatal("close(2) waits for the guard")
 		}
-		h.node.deeds.Unlock()
-		for end := time.Now().Add(20 * time.Second); h.node.lockers.Load() != 0; time.Sleep(time.Millisecond) {
+		h.node.activity().deeds.Unlock()
+		for end := time.Now().Add(20 * time.Second); h.node.activity().lockers.Load() != 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("the closer's locks have stayed")
 			}

@@ -23,7 +23,7 @@ func (t *nodeTable) beginRetiring(s *shard, n *node) {
 	}
 	n.lookups = 0
 	n.retiring++
-	t.records.SetLookups(n.slot, 0)
+	t.records.SetLookups(n.slot(), 0)
 	if n.named {
 		t.remove(s, n) // its name alone may lead to another file
 	}
@@ -78,13 +78,13 @@ func (t *nodeTable) rememberID(id uint64) (*node, syscall.Errno) {
 // remove takes a node out of the table; its shard is locked.
 func (t *nodeTable) remove(s *shard, n *node) {
 	s.byKey.remove(n)
-	t.set(n.slot, nil)
+	t.set(n.slot(), nil)
 }
 
 // end gives up a forgotten node and its record; its shard is locked.
 func (t *nodeTable) end(s *shard, n *node) {
 	t.remove(s, n)
-	t.records.Remove(n.slot)
+	t.records.Remove(n.slot())
 	t.forgotten.Add(-1)
 }
 

@@ -170,24 +170,26 @@ func slotOf(name string) (uint32, bool) {
 
 // attach adds a handle to its node; node.mu is held.
 func (n *node) attach(h *handle) {
-	if n.open == nil {
-		n.open = &openState{}
+	a := n.activity()
+	if a.open == nil {
+		a.open = &openState{}
 	}
-	n.open.handles = append(n.open.handles, h)
+	a.open.handles = append(a.open.handles, h)
 	if h.writable() {
-		n.writers.Add(1)
+		a.writers.Add(1)
 	}
 }
 
 // openers lists who has the image open.
 func (n *node) openers() []guard.Opener {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.open == nil {
+	a := n.activity()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == nil {
 		return nil
 	}
-	list := make([]guard.Opener, 0, len(n.open.handles))
-	for _, h := range n.open.handles {
+	list := make([]guard.Opener, 0, len(a.open.handles))
+	for _, h := range a.open.handles {
 		o := guard.Opener{
 			Process: h.opener,
 			Write:   h.writable(),
@@ -196,7 +198,7 @@ func (n *node) openers() []guard.Opener {
 			Stream:  h.flags&unix.O_ACCMODE == unix.O_WRONLY || h.flags&unix.O_APPEND != 0,
 			Since:   h.since,
 		}
-		if len(n.open.lockedThrough(h)) > 0 {
+		if len(a.open.lockedThrough(h)) > 0 {
 			o.Locked, o.Locks = true, func() guard.Locks { return n.locksThrough(h) }
 		}
 		list = append(list, o)
@@ -216,12 +218,13 @@ func (o *openState) lockedThrough(h *handle) (owners []*lockOwner) {
 
 // locksThrough looks at the locks of a handle's owners, and past them. What cannot be looked at is not locked.
 func (n *node) locksThrough(h *handle) (l guard.Locks) {
-	n.mu.Lock() // the owners' descriptors are closed when they are in no list any more
-	defer n.mu.Unlock()
-	if n.open == nil {
+	a := n.activity()
+	a.mu.Lock() // the owners' descriptors are closed when they are in no list any more
+	defer a.mu.Unlock()
+	if a.open == nil {
 		return l
 	}
-	for i, own := range n.open.lockedThrough(h) {
+	for i, own := range a.open.lockedThrough(h) {
 		held, exclusive, _ := qlock.OwnFD(own.fd)
 		l.Own.Used |= held.Used
 		l.Own.Unshared |= held.Unshared
@@ -272,34 +275,35 @@ func (fs *FS) release(h *handle) {
 // already.
 func (fs *FS) detach(h *handle) (closing []int, ok bool) {
 	n := h.node
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.open == nil {
+	a := n.activity()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == nil {
 		return nil, false
 	}
-	i := slices.Index(n.open.handles, h)
+	i := slices.Index(a.open.handles, h)
 	if i < 0 {
 		return nil, false
 	}
 	closing = fs.dropLocks(n, h)
-	n.open.handles = slices.Delete(n.open.handles, i, i+1)
+	a.open.handles = slices.Delete(a.open.handles, i, i+1)
 	if h.writable() {
-		n.writers.Add(-1)
+		a.writers.Add(-1)
 	}
 	if h.kept {
 		fs.keeper.Drop(handleName(h.slot)) // before the slot is free, and with it the name
 	}
 	fs.handles.remove(h)
-	n.closings.Add(1)
-	if n.open.changed != nil {
-		close(n.open.changed)
-		n.open.changed = nil
+	a.closings.Add(1)
+	if a.open.changed != nil {
+		close(a.open.changed)
+		a.open.changed = nil
 	}
-	if len(n.open.handles) == 0 {
-		if d := n.open.direct; d != nil && d.err == nil {
+	if len(a.open.handles) == 0 {
+		if d := a.open.direct; d != nil && d.err == nil {
 			closing = append(closing, d.fd)
 		}
-		n.open = nil
+		a.open = nil
 	}
 	return closing, true
 }

@@ -190,17 +190,18 @@ func (h *handle) mayBuffer(flags uint32, offset uint64, size int) bool {
 // buffered returns the inode's descriptor without O_DIRECT, opened at first need and closed with the last handle.
 func (fs *FS) buffered(h *handle) (int, error) {
 	n := h.node
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.open == nil {
+	a := n.activity()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == nil {
 		return -1, syscall.EBADF
 	}
-	if n.open.direct == nil {
+	if a.open.direct == nil {
 		d := &directFallback{}
 		d.fd, d.err = unix.Openat(fs.procFd, fdName(h.fd), unix.O_RDWR|unix.O_CLOEXEC, 0)
-		n.open.direct = d
+		a.open.direct = d
 	}
-	return n.open.direct.fd, n.open.direct.err
+	return a.open.direct.fd, a.open.direct.err
 }
 
 // Fsync flushes a file to its medium.

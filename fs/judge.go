@@ -52,7 +52,7 @@ func (fs *FS) permit(cancel <-chan struct{}, in *fuse.InHeader, vs ...victim) (v
 		var changed <-chan struct{}
 		release(vs)
 		// Or a handle went while the guard looked: its locks were seen, and then nobody whose they were.
-		if v.Settles || refused.n.closings.Load() != refused.seen {
+		if v.Settles || refused.n.activity().closings.Load() != refused.seen {
 			changed = refused.n.changes(refused.seen)
 		}
 		if changed != nil {
@@ -76,7 +76,7 @@ func (fs *FS) ask(in *fuse.InHeader, vs []victim) (r *guard.Request, v guard.Ver
 		if !vs[i].n.regular() && !vs[i].whole {
 			continue
 		}
-		vs[i].seen = vs[i].n.closings.Load()
+		vs[i].seen = vs[i].n.activity().closings.Load()
 		r = fs.request(in, &vs[i])
 		v = fs.guard.Check(context.Background(), r)
 		switch {
@@ -148,9 +148,10 @@ func await(changed, cancel <-chan struct{}, deadline <-chan time.Time) bool {
 
 // changes is closed when a handle of the node has gone since it was judged; nil if none is open.
 func (n *node) changes(seen uint64) <-chan struct{} {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closings.Load() != seen {
+	a := n.activity()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closings.Load() != seen {
 		gone := make(chan struct{})
 		close(gone)
 		return gone
@@ -160,13 +161,14 @@ func (n *node) changes(seen uint64) <-chan struct{} {
 
 // nextClosing is closed when the next handle of the node goes; nil if none is open. The node's mu is held.
 func (n *node) nextClosing() <-chan struct{} {
-	if n.open == nil {
+	a := n.activity()
+	if a.open == nil {
 		return nil
 	}
-	if n.open.changed == nil {
-		n.open.changed = make(chan struct{})
+	if a.open.changed == nil {
+		a.open.changed = make(chan struct{})
 	}
-	return n.open.changed
+	return a.open.changed
 }
 
 // ordered orders victims by node id, which is the order in which nodes are locked. A node may be there with several names.
@@ -182,7 +184,7 @@ func ordered(vs []victim) []victim {
 func lock(vs []victim) {
 	for i := range vs {
 		if i == 0 || vs[i].n != vs[i-1].n {
-			vs[i].n.deeds.Lock()
+			vs[i].n.activity().deeds.Lock()
 		}
 	}
 }
@@ -190,7 +192,7 @@ func lock(vs []victim) {
 func release(vs []victim) {
 	for i := range vs {
 		if i == 0 || vs[i].n != vs[i-1].n {
-			vs[i].n.deeds.Unlock()
+			vs[i].n.activity().deeds.Unlock()
 		}
 	}
 }

@@ -26,17 +26,18 @@ func (fs *FS) GetLk(_ <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fuse.Stat
 	}
 	return fuse.Status(fs.settled(h.node, func(bool) (syscall.Errno, bool, time.Duration) {
 		no := fs.getLock(h, in, out)
-		return no, no == 0 && out.Lk.Typ != unix.F_UNLCK, h.node.open.leaving(in.Owner)
+		return no, no == 0 && out.Lk.Typ != unix.F_UNLCK, h.node.activity().open.leaving(in.Owner)
 	}))
 }
 
 // getLock looks for a conflict; the node is locked.
 func (fs *FS) getLock(h *handle, in *fuse.LkIn, out *fuse.LkOut) syscall.Errno {
 	n := h.node
-	if n.open == nil {
+	a := n.activity()
+	if a.open == nil {
 		return syscall.EBADF
 	}
-	own := n.open.locks[in.Owner]
+	own := a.open.locks[in.Owner]
 	fd := -1
 	if own != nil {
 		fd = own.fd
@@ -53,7 +54,7 @@ func (fs *FS) getLock(h *handle, in *fuse.LkIn, out *fuse.LkOut) syscall.Errno {
 	}
 	out.Lk = lockOf(&lk)
 	if lk.Type != unix.F_UNLCK {
-		out.Lk.Pid = n.open.holderOf(lk, own)
+		out.Lk.Pid = a.open.holderOf(lk, own)
 	}
 	return 0
 }
@@ -105,28 +106,29 @@ func (fs *FS) setLock(in *fuse.LkIn) syscall.Errno {
 		return no
 	}
 	n := h.node
+	a := n.activity()
 	return fs.settled(n, func(patient bool) (syscall.Errno, bool, time.Duration) {
-		if n.open == nil {
+		if a.open == nil {
 			return syscall.EBADF, false, 0
 		}
-		if own := n.open.locks[in.Owner]; own != nil && patient && in.Lk.Typ != unix.F_UNLCK {
+		if own := a.open.locks[in.Owner]; own != nil && patient && in.Lk.Typ != unix.F_UNLCK {
 			// The kernel numbers an open file by its address, which a new one may have got before we hear that the last one
 			// is gone. It must not inherit locks.
 			if _, through := own.handles[h.fh]; !through {
-				if left := n.open.leavingOwner(own); left > 0 {
+				if left := a.open.leavingOwner(own); left > 0 {
 					return 0, true, left
 				}
 			}
 		}
 		no := fs.tryLock(h, in)
-		return no, no == syscall.EAGAIN, n.open.leaving(in.Owner)
+		return no, no == syscall.EAGAIN, a.open.leaving(in.Owner)
 	})
 }
 
 // tryLock takes or drops a lock; the node is locked.
 func (fs *FS) tryLock(h *handle, in *fuse.LkIn) syscall.Errno {
 	n := h.node
-	own := n.open.locks[in.Owner]
+	own := n.activity().open.locks[in.Owner]
 	if own == nil {
 		if in.Lk.Typ == unix.F_UNLCK {
 			return 0

@@ -19,6 +19,7 @@ type lockOwner struct {
 }
 
 func (fs *FS) newLockOwner(n *node, h *handle, owner uint64) (*lockOwner, error) {
+	a := n.activity()
 	if fs.nodes.room(1) != 0 {
 		return nil, syscall.ENOLCK
 	}
@@ -28,11 +29,11 @@ func (fs *FS) newLockOwner(n *node, h *handle, owner uint64) (*lockOwner, error)
 	}
 	fs.nodes.budget.taken.Add(1)
 	own := &lockOwner{fd: fd, handles: map[uint64]uint32{}}
-	if n.open.locks == nil {
-		n.open.locks = map[uint64]*lockOwner{}
+	if a.open.locks == nil {
+		a.open.locks = map[uint64]*lockOwner{}
 	}
-	n.open.locks[owner] = own
-	n.lockers.Add(1)
+	a.open.locks[owner] = own
+	a.lockers.Add(1)
 	return own, nil
 }
 
@@ -79,19 +80,20 @@ func (fs *FS) openLock(h *handle) (int, error) {
 // this very answer.
 func (fs *FS) unlockOwner(h *handle, owner uint64) {
 	n := h.node
-	if n.lockers.Load() == 0 {
+	a := n.activity()
+	if a.lockers.Load() == 0 {
 		return
 	}
-	n.mu.Lock()
+	a.mu.Lock()
 	closing := noFd
-	if n.open != nil && len(n.open.locks) > 0 {
-		if own := n.open.locks[owner]; own != nil {
+	if a.open != nil && len(a.open.locks) > 0 {
+		if own := a.open.locks[owner]; own != nil {
 			closing = fs.dropOwner(n, owner, own)
 		}
 		h.closed = time.Now()
 		fs.handles.records.SetClosed(h.slot, h.closed)
 	}
-	n.mu.Unlock()
+	a.mu.Unlock()
 	if closing != noFd {
 		fs.nodes.closeFd(closing)
 	}
@@ -100,7 +102,7 @@ func (fs *FS) unlockOwner(h *handle, owner uint64) {
 // dropLocks drops the locks of the owners that have locked through this handle alone, and returns what is to be closed;
 // the node is locked.
 func (fs *FS) dropLocks(n *node, h *handle) (closing []int) {
-	for owner, own := range n.open.locks {
+	for owner, own := range n.activity().open.locks {
 		slot, ok := own.handles[h.fh]
 		switch {
 		case !ok:
@@ -124,9 +126,10 @@ func (fs *FS) forgetLock(slot uint32) {
 // dropOwner unlocks first: the keeper has the descriptor too, and closes it a moment later. It returns what is to be
 // closed when the node, which is locked, is locked no more.
 func (fs *FS) dropOwner(n *node, owner uint64, own *lockOwner) (closing int) {
+	a := n.activity()
 	unlockAll(own.fd)
-	delete(n.open.locks, owner)
-	n.lockers.Add(-1)
+	delete(a.open.locks, owner)
+	a.lockers.Add(-1)
 	fs.nodes.budget.taken.Add(-1)
 	for _, slot := range own.handles {
 		fs.forgetLock(slot)

@@ -36,18 +36,19 @@ func closedAgain(recorded time.Time) time.Time {
 // A signal does not end it: only F_SETLKW may answer EINTR (fcntl(2)), and QEMU, whose threads signal each other, would
 // take that for a lock that it cannot get.
 func (fs *FS) settled(n *node, try func(patient bool) (no syscall.Errno, conflict bool, left time.Duration)) syscall.Errno {
+	a := n.activity()
 	end := time.Now().Add(lockSettle)
 	for {
-		n.mu.Lock()
+		a.mu.Lock()
 		patience := time.Until(end)
 		no, conflict, left := try(patience > 0)
 		left = min(left, patience)
 		if !conflict || left <= 0 {
-			n.mu.Unlock()
+			a.mu.Unlock()
 			return no
 		}
 		changed := n.nextClosing()
-		n.mu.Unlock()
+		a.mu.Unlock()
 		timer := time.NewTimer(left)
 		select {
 		case <-changed:

@@ -80,7 +80,7 @@ func (fs *FS) fillEntry(n *node, st *syscall.Stat_t, out *fuse.EntryOut) {
 // Nor those of a set-id file, ever: a write takes the bits away on disk, and a kernel that remembered them would run what
 // was written as the file's owner.
 func (n *node) attrTimeout(mode uint32) time.Duration {
-	if n.writers.Load() > 0 || setID(mode) {
+	if a := n.active(); a != nil && a.writers.Load() > 0 || setID(mode) {
 		return 0
 	}
 	return cacheTimeout

@@ -127,7 +127,7 @@ func (t *nodeTable) enter(fd int, st *syscall.Stat_t, parent *node, name string)
 	defer s.mu.Unlock()
 	if n := s.byKey.get(k); n != nil && t.same(n, fd) {
 		if n.named && !n.path.held() && n.id != rootID && plainName(name) {
-			t.records.SetName(n.slot, parent.id, name) // the one that it was known by may be gone
+			t.records.SetName(n.slot(), parent.id, name) // the one that it was known by may be gone
 		}
 		t.count(n, n.lookups+1)
 		return n, room && t.keep(n, fd), 0
@@ -141,7 +141,7 @@ func (t *nodeTable) enter(fd int, st *syscall.Stat_t, parent *node, name string)
 	if !ok {
 		return nil, false, syscall.ENFILE
 	}
-	n = &node{id: rec.ID, key: k, slot: slot, mode: rec.Mode, lookups: 1, named: rec.Name != ""}
+	n = &node{id: rec.ID, key: k, mode: rec.Mode, lookups: 1, named: rec.Name != ""}
 	s.byKey.put(n)
 	t.set(slot, n)
 	return n, room && t.keep(n, fd), 0
@@ -154,7 +154,7 @@ func (t *nodeTable) same(n *node, fd int) bool {
 		return true
 	}
 	h := fileHandle(fd)
-	rec, ok := t.records.Read(n.slot)
+	rec, ok := t.records.Read(n.slot())
 	return ok && h.Type == rec.Handle.Type && string(h.Bytes) == string(rec.Handle.Bytes)
 }
 
@@ -174,7 +174,7 @@ func (t *nodeTable) count(n *node, lookups uint64) {
 	}
 	n.counted = n.counted || lookups > n.lookups
 	n.lookups = lookups
-	t.records.SetLookups(n.slot, lookups)
+	t.records.SetLookups(n.slot(), lookups)
 }
 
 // forget takes back lookups, and retires the node when none is left.
@@ -213,7 +213,7 @@ func (t *nodeTable) size() int { return int(t.records.Used()) - int(t.forgotten.
 
 // noteMove notes where a node is to be found now, if it is found by parent and name.
 func (t *nodeTable) noteMove(n *node, p place) {
-	if rec, ok := t.records.Read(n.slot); ok && len(rec.Handle.Bytes) == 0 {
-		t.records.SetName(n.slot, p.parent.id, p.name)
+	if rec, ok := t.records.Read(n.slot()); ok && len(rec.Handle.Bytes) == 0 {
+		t.records.SetName(n.slot(), p.parent.id, p.name)
 	}
 }

@@ -33,9 +33,10 @@ func (fs *FS) roomForHandle() syscall.Errno {
 
 // openNode asks the guard, opens the backing file and makes a handle, in one step as far as this inode goes.
 func (fs *FS) openNode(cancel <-chan struct{}, n *node, in *fuse.InHeader, flags int, kill bool, out *fuse.OpenOut) syscall.Errno {
+	a := n.activity()
 	if h := fs.handles.answer(in.Unique); h != nil && h.node == n {
-		n.mu.Lock()
-		defer n.mu.Unlock()
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		n.answerOpen(h, out)
 		return 0
 	}
@@ -143,13 +144,14 @@ func (fs *FS) opened(n *node, fd int, o *opening, out *fuse.OpenOut) syscall.Err
 }
 
 func (fs *FS) attachNew(n *node, h *handle, o *opening, out *fuse.OpenOut) syscall.Errno {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	a := n.activity()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	var st syscall.Stat_t
 	// A file that has lost its name beside the view, and the kernel does not know yet: what is written would be lost
 	// without an error. ESTALE has the kernel look the name up again. What was removed through the view while it was
 	// being opened is opened all the same, and so is a file that is open (/proc/PID/fd).
-	if o.named && n.open == nil && !n.removed && fstat(h.fd, &st) == nil && st.Nlink == 0 {
+	if o.named && a.open == nil && !a.removed && fstat(h.fd, &st) == nil && st.Nlink == 0 {
 		return syscall.ESTALE
 	}
 	passed := fs.passes(n, h.fd)
@@ -169,14 +171,14 @@ func (fs *FS) attachNew(n *node, h *handle, o *opening, out *fuse.OpenOut) sysca
 		return no
 	}
 	n.attach(h)
-	n.open.passed = passed
+	a.open.passed = passed
 	n.answerOpen(h, out)
-	if o.named && h.writable() && n.writers.Load() == 1 {
+	if o.named && h.writable() && a.writers.Load() == 1 {
 		// What the kernel remembers of the file may be good for a second yet, and a store through a shared mapping would
 		// not show in it.
 		fs.srv.InodeNotify(n.id, -1, 0)
 	}
-	if n.removed {
+	if a.removed {
 		return fs.keepIfLastName(h)
 	}
 	return 0
@@ -185,8 +187,9 @@ func (fs *FS) attachNew(n *node, h *handle, o *opening, out *fuse.OpenOut) sysca
 // passes says whether an inode's next handle goes by its backing id, which it gets if need be. How an inode's data
 // travels is decided by its first open, and holds while it is open.
 func (fs *FS) passes(n *node, fd int) bool {
-	if n.open != nil {
-		return n.open.passed
+	a := n.activity()
+	if a.open != nil {
+		return a.open.passed
 	}
 	var st syscall.Stat_t
 	if err := fstat(fd, &st); err != nil || !fs.wantsPassthrough(&st) {

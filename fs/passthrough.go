@@ -35,7 +35,8 @@ func (fs *FS) wantsPassthrough(st *syscall.Stat_t) bool {
 // is kept until the kernel forgets the node. From an older one, which wants an open file, it is taken back with the last
 // handle: an open file would keep the file's blocks, and keep programs in it from being run.
 func (fs *FS) register(n *node, fd int, dev uint64) bool {
-	if n.backing != 0 {
+	a := n.activity()
+	if a.backing != 0 {
 		return true
 	}
 	var id int32
@@ -53,9 +54,9 @@ func (fs *FS) register(n *node, fd int, dev uint64) bool {
 		return false
 	}
 	// At its node first: what is above the highest that was noted, and no node's, is nobody's.
-	fs.nodes.records.SetBacking(n.slot, id)
+	fs.nodes.records.SetBacking(n.slot(), id)
 	fs.region.RaiseBackingID(id)
-	n.backing = id
+	a.backing = id
 	return true
 }
 
@@ -96,16 +97,20 @@ func (fs *FS) registerFd(fd int) (id int32, err error) {
 // unregister takes back a node's backing id, unless something is open. It is marked as about to go, by its sign, so that a successor does not
 // answer with an id that is gone, nor forget one that is not.
 func (fs *FS) unregister(n *node) {
-	n.mu.Lock()
-	id := n.backing
-	if n.open != nil {
+	a := n.active()
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	id := a.backing
+	if a.open != nil {
 		id = 0
 	}
-	n.backing -= id
+	a.backing -= id
 	if id != 0 {
-		fs.nodes.records.SetBacking(n.slot, -id)
+		fs.nodes.records.SetBacking(n.slot(), -id)
 	}
-	n.mu.Unlock()
+	a.mu.Unlock()
 	if id == 0 {
 		return
 	}
@@ -113,10 +118,10 @@ func (fs *FS) unregister(n *node) {
 	if no := fs.srv.UnregisterBackingFd(id); no != 0 {
 		fs.log.Warn("kernel would not take back a backing id", "id", id, "errno", no)
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.backing == 0 { // nobody has opened it meanwhile
-		fs.nodes.records.SetBacking(n.slot, 0)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.backing == 0 { // nobody has opened it meanwhile
+		fs.nodes.records.SetBacking(n.slot(), 0)
 	}
 }
 
@@ -145,16 +150,17 @@ func (fs *FS) passthroughFailed(err error, dev uint64) {
 
 // answerOpen fills the flags that tell the kernel how this handle's reads and writes travel.
 func (n *node) answerOpen(h *handle, out *fuse.OpenOut) {
+	a := n.activity()
 	out.Fh = h.fh
 	switch {
-	case !n.open.passed:
+	case !a.open.passed:
 		// No page cache of our own: VMs started before the mount, and other hosts, write beside us.
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 	case h.mode&(state.ModeChecked|state.ModeUnaligned) != 0:
 		out.OpenFlags = fuse.FOPEN_PASSTHROUGH | fuse.FOPEN_DIRECT_IO
-		out.BackingID = n.backing
+		out.BackingID = a.backing
 	default:
 		out.OpenFlags = fuse.FOPEN_PASSTHROUGH
-		out.BackingID = n.backing
+		out.BackingID = a.backing
 	}
 }

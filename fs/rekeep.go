@@ -35,17 +35,18 @@ func (s *Session) KeepAll() error {
 
 // keepAgain hands over what of a node's handles and locks a successor could not get otherwise.
 func (n *node) keepAgain(keep func(name string, fd int) error) (err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.open == nil {
+	a := n.activity()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == nil {
 		return nil
 	}
-	for _, h := range n.open.handles {
+	for _, h := range a.open.handles {
 		if h.kept {
 			err = errors.Join(err, keep(handleName(h.slot), h.fd))
 		}
 	}
-	for _, own := range n.open.locks {
+	for _, own := range a.open.locks {
 		for _, slot := range own.handles {
 			err = errors.Join(err, keep(lockName(slot), own.fd))
 		}

@@ -56,23 +56,24 @@ func (fs *FS) removeDoomed(cancel <-chan struct{}, in *fuse.InHeader, d *doomed,
 // keepNameless gives the keeper the descriptors of a file that is about to lose its last name: a successor could not
 // open it again. Who opens it from now on sees that it has been here (opened).
 func (fs *FS) keepNameless(n *node) syscall.Errno {
+	a := n.activity()
 	if !n.regular() {
 		return 0
 	}
-	n.mu.Lock()
-	n.removed = true
+	a.mu.Lock()
+	a.removed = true
 	var handles []*handle
-	if n.open != nil {
-		handles = slices.Clone(n.open.handles)
+	if a.open != nil {
+		handles = slices.Clone(a.open.handles)
 	}
-	n.mu.Unlock()
+	a.mu.Unlock()
 	for _, h := range handles {
 		fs.ensure(h) // not with mu held
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, h := range handles {
-		if n.open == nil || !slices.Contains(n.open.handles, h) {
+		if a.open == nil || !slices.Contains(a.open.handles, h) {
 			continue // closed meanwhile
 		}
 		if no := fs.keepIfLastName(h); no != 0 {

@@ -47,15 +47,16 @@ func (fs *FS) Stats() Stats {
 	open := fs.handles.openNodes()
 	s.Handles = fs.handles.size()
 	for _, n := range open {
-		n.mu.Lock()
+		a := n.activity()
+		a.mu.Lock()
 		switch {
-		case n.open == nil:
-		case n.open.passed:
+		case a.open == nil:
+		case a.open.passed:
 			s.Passed++
 		default:
 			s.Daemon++
 		}
-		n.mu.Unlock()
+		a.mu.Unlock()
 	}
 	return s
 }

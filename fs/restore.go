@@ -46,8 +46,11 @@ func (fs *FS) restoreNodes(m *mounts) {
 		}
 		n := &chunk[0]
 		chunk = chunk[1:]
-		n.id, n.key, n.slot, n.mode = rec.ID, guard.ID{Dev: rec.Dev, Ino: rec.Ino}, slot, rec.Mode
-		n.lookups, n.backing, n.inherited, n.named = rec.Lookups, rec.Backing, !forgotten, rec.Name != ""
+		n.id, n.key, n.mode = rec.ID, guard.ID{Dev: rec.Dev, Ino: rec.Ino}, rec.Mode
+		n.lookups, n.inherited, n.named = rec.Lookups, !forgotten, rec.Name != ""
+		if rec.Backing != 0 {
+			n.activity().backing = rec.Backing
+		}
 		t.bySlot[slot] = n
 	})
 	go t.index(t.all())
@@ -129,7 +132,7 @@ func (fs *FS) restoreHandles(kept map[string]int) {
 		fs.handles.answers[h.unique] = h
 		if h.mode&state.ModeDir == 0 {
 			n.attach(h)
-			n.open.passed = h.mode&state.ModePassthrough != 0
+			n.activity().open.passed = h.mode&state.ModePassthrough != 0
 		}
 	})
 }
@@ -140,7 +143,7 @@ func (fs *FS) restoreLocks(kept map[string]int) {
 		fd, ok := kept[lockName(slot)]
 		delete(kept, lockName(slot))
 		h, no := fs.handles.peek(rec.FH)
-		if !ok || no != 0 || h.node.id != rec.Node || h.node.open == nil {
+		if !ok || no != 0 || h.node.id != rec.Node || h.node.activity().open == nil {
 			// The worker died between the record and the descriptor, or the handle and its locks.
 			stale = append(stale, slot)
 			if ok {
@@ -149,7 +152,7 @@ func (fs *FS) restoreLocks(kept map[string]int) {
 			}
 			return
 		}
-		o := h.node.open
+		o := h.node.activity().open
 		if o.locks == nil {
 			o.locks = map[uint64]*lockOwner{}
 		}
@@ -159,7 +162,7 @@ func (fs *FS) restoreLocks(kept map[string]int) {
 			return
 		}
 		o.locks[rec.Owner] = &lockOwner{fd: fd, pid: rec.PID, handles: map[uint64]uint32{rec.FH: slot}}
-		h.node.lockers.Add(1)
+		h.node.activity().lockers.Add(1)
 		fs.nodes.budget.taken.Add(1)
 	})
 	for _, slot := range stale {
@@ -197,10 +200,14 @@ func (fs *FS) reclaimBacking(log *slog.Logger) {
 	}
 	recorded := map[int32]bool{}
 	for _, n := range fs.nodes.all() {
-		if id := n.backing; id < 0 || id > 0 && n.open == nil && fs.backingNeedsFile.Load() {
+		a := n.active()
+		if a == nil {
+			continue
+		}
+		if id := a.backing; id < 0 || id > 0 && a.open == nil && fs.backingNeedsFile.Load() {
 			fs.takeBack(max(id, -id))
-			n.backing = 0
-			fs.nodes.records.SetBacking(n.slot, 0)
+			a.backing = 0
+			fs.nodes.records.SetBacking(n.slot(), 0)
 		} else if id > fs.region.MaxBackingID() {
 			recorded[id] = true
 		}
