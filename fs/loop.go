@@ -159,6 +159,7 @@ func (l *loop) awaited(unique uint64) bool {
 func (l *loop) serve() {
 	for {
 		s := l.slots.Take()
+		yield()
 		n, err := unix.Read(l.device, s.Buffer())
 		if err != nil || n < state.HeaderSize {
 			s.Free()
