@@ -45,11 +45,16 @@ type loop struct {
 
 // Opcodes (include/uapi/linux/fuse.h) that the loop itself tells apart.
 const (
+	opLookup      = 1
 	opForget      = 2
+	opGetattr     = 3
+	opOpen        = 14
 	opRead        = 15
 	opWrite       = 16
+	opRelease     = 18
 	opGetxattr    = 22
 	opListxattr   = 23
+	opFlush       = 25
 	opInit        = 26
 	opReaddir     = 28
 	opInterrupt   = 36
@@ -209,7 +214,7 @@ func (l *loop) endAll() {
 // handle answers one request.
 func (l *loop) handle(s state.Slot) {
 	_, again := l.again.Load(s.Unique())
-	if !again && l.mover != nil && l.move(s) {
+	if !again && l.mover != nil && (l.move(s) || l.answerPlain(s)) {
 		s.Free()
 		return
 	}
@@ -224,6 +229,10 @@ func (l *loop) handle(s state.Slot) {
 		// Not known yet, or answered: go-fuse says EAGAIN, and the kernel asks again if it matters.
 	case opForget, opBatchForget:
 		s.Mark(state.Begun)
+		if s.Opcode() == opForget && l.forget(request[0]) {
+			s.Free()
+			return
+		}
 	}
 	if again {
 		defer l.again.Delete(s.Unique())

@@ -15,8 +15,9 @@ import (
 // kilobyte for each request, whose collection was a third of the work. So the loop hands these to the file system itself,
 // where nothing is out of the ordinary: no predecessor has begun the request, and no verdict stands before it.
 
-// mover is a file system that moves data.
+// mover is a file system that moves data, and answers plain questions.
 type mover interface {
+	asked
 	// read is Read.
 	read(in *fuse.ReadIn, buf []byte) (int, fuse.Status)
 	// writeUnchecked is Write where no verdict is needed; false: one is, and nothing was done.

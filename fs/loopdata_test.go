@@ -16,6 +16,7 @@ import (
 
 // store is a file in memory. Handle 1 is checked, and handle 2 makes it panic.
 type store struct {
+	fuse.RawFileSystem
 	data   []byte
 	during func()
 }
