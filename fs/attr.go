@@ -62,7 +62,7 @@ func (fs *FS) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fus
 	}
 	out.Statx.FromStatx(&sx)
 	out.Statx.Ino = fs.ino(&syscall.Stat_t{Dev: n.key.Dev, Ino: n.key.Ino})
-	out.SetTimeout(n.attrTimeout(n.mode | uint32(sx.Mode)&0o7777))
+	out.SetTimeout(n.attrTimeout(n.mode() | uint32(sx.Mode)&0o7777))
 	return fuse.OK
 }
 

@@ -13,15 +13,14 @@ import "syscall"
 // maxForgotten is how many nodes are remembered that the kernel has forgotten; each takes some 500 bytes (measured).
 const maxForgotten = 64 << 10
 
-// forgotten says that the kernel does not know a node and that it holds nothing; its shard is locked.
-func (n *node) forgotten() bool { return n.lookups == 0 && n.retiring == 0 }
+// isForgotten says that the kernel does not know a node and that it holds nothing; its shard is locked.
+func (t *nodeTable) isForgotten(n *node) bool { return t.lookups(n) == 0 && n.retiring == 0 }
 
 // beginRetiring takes back all lookups of a node; its shard is locked. Then retire is to be called, when it is not.
 func (t *nodeTable) beginRetiring(s *shard, n *node) {
-	if n.forgotten() {
+	if t.isForgotten(n) {
 		t.forgotten.Add(-1)
 	}
-	n.lookups = 0
 	n.retiring++
 	t.records.SetLookups(n.slot(), 0)
 	if n.named {
@@ -49,7 +48,7 @@ func (t *nodeTable) retire(n *node) {
 	s := t.shard(n.key)
 	s.mu.Lock()
 	n.retiring--
-	if n.forgotten() {
+	if t.isForgotten(n) {
 		t.forgotten.Add(1)
 		if removed || t.records.Used() >= t.pruneAt { // see crowded
 			t.end(s, n)
@@ -68,10 +67,10 @@ func (t *nodeTable) rememberID(id uint64) (*node, syscall.Errno) {
 	s := t.shard(n.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now, _ := t.get(id); now != n {
+	if !t.has(n) {
 		return nil, syscall.ESTALE
 	}
-	t.count(n, n.lookups+1)
+	t.count(n, t.lookups(n)+1)
 	return n, 0
 }
 
@@ -97,7 +96,7 @@ func (t *nodeTable) evict(keep int64) {
 		}
 		s := t.shard(n.key)
 		s.mu.Lock()
-		if now, _ := t.get(n.id); now == n && n.forgotten() {
+		if t.has(n) && t.isForgotten(n) {
 			t.end(s, n)
 		}
 		s.mu.Unlock()

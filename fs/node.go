@@ -15,13 +15,12 @@ import (
 type node struct {
 	id   uint64
 	key  guard.ID
-	path pathFd // without one, the file is opened by its handle for each operation
-	// lookups is how often the kernel has been told of the node, 0: it has forgotten it. retiring counts the goroutines that
-	// give up what it held then (retire). Both are guarded by the shard of its key.
-	lookups  uint64
-	acts     atomic.Pointer[activity] // nil: nothing has befallen it yet; see activity and active
+	path pathFd                   // without one, the file is opened by its handle for each operation
+	acts atomic.Pointer[activity] // nil: nothing has befallen it yet; see activity and active
+	// retiring counts the goroutines that give up what it held when the kernel has forgotten it (retire). It is guarded by
+	// the shard of its key, as is the count of lookups, which is in its record alone (nodeTable.lookups).
 	retiring int32
-	mode     uint32 // file type bits
+	kind     uint8 // file type, the upper bits of a mode
 	// named is set where the file system has no handles: the file is found by parent and name, as long as it has that.
 	named bool
 	// inherited is set on a node of a predecessor: its lookup count may be too high (see reconcile.go).
@@ -73,5 +72,10 @@ const rootID = 1
 // slot is the node's place in the table and in the state, which its id carries (state.Nodes.Add).
 func (n *node) slot() uint32 { return uint32(n.id) - 1 }
 
-func (n *node) regular() bool { return n.mode == syscall.S_IFREG }
-func (n *node) dir() bool     { return n.mode == syscall.S_IFDIR }
+const kindShift = 12
+
+func kindOf(mode uint32) uint8 { return uint8(mode & syscall.S_IFMT >> kindShift) }
+
+func (n *node) mode() uint32  { return uint32(n.kind) << kindShift }
+func (n *node) regular() bool { return n.mode() == syscall.S_IFREG }
+func (n *node) dir() bool     { return n.mode() == syscall.S_IFDIR }

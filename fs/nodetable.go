@@ -82,7 +82,7 @@ func (t *nodeTable) find(k guard.ID) *node {
 	s := t.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.byKey.get(k); n != nil && n.lookups > 0 {
+	if n := s.byKey.get(k); n != nil && t.lookups(n) > 0 {
 		return n
 	}
 	return nil
@@ -101,7 +101,7 @@ func (t *nodeTable) known(k guard.ID) (n *node, fd int, done func()) {
 	if !ok {
 		return nil, noFd, nil
 	}
-	t.count(n, n.lookups+1)
+	t.count(n, t.lookups(n)+1)
 	return n, fd, func() { t.used(n) }
 }
 
@@ -129,7 +129,7 @@ func (t *nodeTable) enter(fd int, st *syscall.Stat_t, parent *node, name string)
 		if n.named && !n.path.held() && n.id != rootID && plainName(name) {
 			t.records.SetName(n.slot(), parent.id, name) // the one that it was known by may be gone
 		}
-		t.count(n, n.lookups+1)
+		t.count(n, t.lookups(n)+1)
 		return n, room && t.keep(n, fd), 0
 	}
 	rec := &state.Node{Lookups: 1, Dev: k.Dev, Ino: k.Ino, Mode: st.Mode & syscall.S_IFMT, Mount: mount, Handle: fileHandle(fd)}
@@ -141,7 +141,7 @@ func (t *nodeTable) enter(fd int, st *syscall.Stat_t, parent *node, name string)
 	if !ok {
 		return nil, false, syscall.ENFILE
 	}
-	n = &node{id: rec.ID, key: k, mode: rec.Mode, lookups: 1, named: rec.Name != ""}
+	n = &node{id: rec.ID, key: k, kind: kindOf(rec.Mode), named: rec.Name != ""}
 	s.byKey.put(n)
 	t.set(slot, n)
 	return n, room && t.keep(n, fd), 0
@@ -167,13 +167,21 @@ func (t *nodeTable) keep(n *node, fd int) bool {
 	return true
 }
 
+// lookups is how often the kernel has been told of a node that is in the table, 0: it has forgotten it; its shard is locked.
+func (t *nodeTable) lookups(n *node) uint64 { return t.records.Lookups(n.slot()) }
+
+// has says whether a node is in the table yet: its slot may be another's by now. Its shard is locked.
+func (t *nodeTable) has(n *node) bool {
+	now, _ := t.get(n.id)
+	return now == n
+}
+
 // count sets how often the kernel has been told of a node; its shard is locked.
 func (t *nodeTable) count(n *node, lookups uint64) {
-	if n.forgotten() {
+	if t.isForgotten(n) {
 		t.forgotten.Add(-1)
 	}
-	n.counted = n.counted || lookups > n.lookups
-	n.lookups = lookups
+	n.counted = n.counted || lookups > t.lookups(n)
 	t.records.SetLookups(n.slot(), lookups)
 }
 
@@ -185,14 +193,18 @@ func (t *nodeTable) forget(id, lookups uint64) {
 	}
 	s := t.shard(n.key)
 	s.mu.Lock()
-	if lookups < n.lookups {
-		t.count(n, n.lookups-lookups)
+	known := t.lookups(n)
+	switch {
+	case !t.has(n):
 		s.mu.Unlock()
-		return
+	case lookups < known:
+		t.count(n, known-lookups)
+		s.mu.Unlock()
+	default:
+		t.beginRetiring(s, n)
+		s.mu.Unlock()
+		t.retire(n)
 	}
-	t.beginRetiring(s, n)
-	s.mu.Unlock()
-	t.retire(n)
 }
 
 // all lists the nodes, those that the kernel has forgotten included.

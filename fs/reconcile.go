@@ -45,7 +45,7 @@ func (fs *FS) reconcile(ctx context.Context) {
 func (fs *FS) compare(n *node) (forgotten bool) {
 	s := fs.nodes.shard(n.key)
 	s.mu.Lock()
-	if n.lookups == 0 {
+	if !fs.nodes.has(n) || fs.nodes.lookups(n) == 0 {
 		s.mu.Unlock()
 		return true
 	}

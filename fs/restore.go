@@ -46,8 +46,8 @@ func (fs *FS) restoreNodes(m *mounts) {
 		}
 		n := &chunk[0]
 		chunk = chunk[1:]
-		n.id, n.key, n.mode = rec.ID, guard.ID{Dev: rec.Dev, Ino: rec.Ino}, rec.Mode
-		n.lookups, n.inherited, n.named = rec.Lookups, !forgotten, rec.Name != ""
+		n.id, n.key, n.kind = rec.ID, guard.ID{Dev: rec.Dev, Ino: rec.Ino}, kindOf(rec.Mode)
+		n.inherited, n.named = !forgotten, rec.Name != ""
 		if rec.Backing != 0 {
 			n.activity().backing = rec.Backing
 		}

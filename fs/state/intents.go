@@ -49,6 +49,9 @@ const lookBack = 4096
 // what the last one wrote. The kernel waits meanwhile, so what cannot matter any more is not even checked.
 func NewIntents(r *Region) *Intents {
 	t := &Intents{r: r, left: map[uint64]*Intent{}}
+	if r.untouched(intentsAt, totalSize) {
+		return t // to look at them would make memory of them, 2 MiB
+	}
 	for slot := range uint32(maxIntents) {
 		off := intentAt(slot)
 		if seq := r.load(off+inOp) >> 16; r.load(off+inCommit) != 0 && seq >= t.seq {

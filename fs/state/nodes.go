@@ -158,11 +158,7 @@ func (t *Nodes) read(slot uint32, n *Node, handle *[MaxHandle]byte) (name uint32
 	if length := min(meta>>24&0xff, MaxHandle); length > 0 {
 		n.Handle = FileHandle{Type: int32(meta >> 32), Bytes: handle[:length]}
 	}
-	lookups, ok := unseal(off+nLookups, t.r.load(off+nLookups))
-	if !ok {
-		lookups = 1 // it is known to the kernel; a reconciliation will find out more
-	}
-	n.Lookups = lookups
+	n.Lookups = t.Lookups(slot)
 	if b, ok := unseal(off+nBacking, t.r.load(off+nBacking)); ok {
 		n.Backing = int32(b)
 	}
@@ -171,6 +167,16 @@ func (t *Nodes) read(slot uint32, n *Node, handle *[MaxHandle]byte) (name uint32
 		name = uint32(s)
 	}
 	return name, true
+}
+
+// Lookups is a node's lookup count.
+func (t *Nodes) Lookups(slot uint32) uint64 {
+	off := nodeAt(slot) + nLookups
+	lookups, ok := unseal(off, t.r.load(off))
+	if !ok {
+		return 1 // it is known to the kernel; a reconciliation will find out more
+	}
+	return lookups
 }
 
 // SetLookups records a node's lookup count.

@@ -163,6 +163,15 @@ func mapFile(f *os.File) (*Region, error) {
 // File is the memfd, for the keeper.
 func (r *Region) File() *os.File { return r.file }
 
+// untouched says that nothing was ever stored between two offsets, a page and more apart: there is no memory then.
+func (r *Region) untouched(from, to int64) bool {
+	if r.file == nil {
+		return false
+	}
+	at, err := unix.Seek(int(r.file.Fd()), from, unix.SEEK_DATA)
+	return err == unix.ENXIO || err == nil && at >= to
+}
+
 // Close unmaps the memory. The state stays with whoever else holds the file.
 func (r *Region) Close() error {
 	if r.file == nil {

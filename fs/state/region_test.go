@@ -216,3 +216,28 @@ func TestHandleClosed(t *testing.T) {
 		t.Errorf("kept %v, closed %v an hour later than %v", h.Kept, h.Closed, at)
 	}
 }
+
+// A state that nothing was stored in takes no memory for its journal, and one with an intent is read.
+func TestUntouchedJournal(t *testing.T) {
+	r := create(t)
+	blocks := func() int64 {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(r.File().Fd()), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Blocks
+	}
+	before := blocks()
+	journal := NewIntents(r)
+	if after := blocks(); after != before {
+		t.Errorf("looking for intents made %d blocks of memory", after-before)
+	}
+	journal.Begin(&Intent{Unique: 10, Op: 3})
+	again, err := reopen(t, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if NewIntents(again).Left(10) == nil {
+		t.Error("the intent is not there")
+	}
+}
