@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -129,13 +130,19 @@ func setfs(trap uintptr, id uint32) {
 	}
 }
 
-// setEffective gives this thread all permitted capabilities but the dropped ones.
-func setEffective(dropped uint64) {
+// capabilitySets are those of every thread of this process, which nothing changes but the effective one.
+var capabilitySets = sync.OnceValue(func() (data [2]unix.CapUserData) {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
 		die()
 	}
+	return data
+})
+
+// setEffective gives this thread all permitted capabilities but the dropped ones.
+func setEffective(dropped uint64) {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := capabilitySets()
 	data[0].Effective = data[0].Permitted &^ uint32(dropped)
 	data[1].Effective = data[1].Permitted &^ uint32(dropped>>32)
 	if err := unix.Capset(&hdr, &data[0]); err != nil {

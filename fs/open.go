@@ -147,14 +147,21 @@ func (fs *FS) attachNew(n *node, h *handle, o *opening, out *fuse.OpenOut) sysca
 	a := n.activity()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var st syscall.Stat_t
-	// A file that has lost its name beside the view, and the kernel does not know yet: what is written would be lost
-	// without an error. ESTALE has the kernel look the name up again. What was removed through the view while it was
-	// being opened is opened all the same, and so is a file that is open (/proc/PID/fd).
-	if o.named && a.open == nil && !a.removed && fstat(h.fd, &st) == nil && st.Nlink == 0 {
-		return syscall.ESTALE
+	// How an inode's data travels is decided by its first open, and holds while it is open.
+	var passed bool
+	if a.open != nil {
+		passed = a.open.passed
+	} else {
+		var st syscall.Stat_t
+		known := fstat(h.fd, &st) == nil
+		// A file that has lost its name beside the view, and the kernel does not know yet: what is written would be lost
+		// without an error. ESTALE has the kernel look the name up again. What was removed through the view while it was
+		// being opened is opened all the same, and so is a file that is open (/proc/PID/fd).
+		if known && o.named && !a.removed && st.Nlink == 0 {
+			return syscall.ESTALE
+		}
+		passed = known && fs.wantsPassthrough(&st) && fs.register(n, h.fd, st.Dev)
 	}
-	passed := fs.passes(n, h.fd)
 	if passed {
 		h.mode |= state.ModePassthrough
 	}
@@ -182,20 +189,6 @@ func (fs *FS) attachNew(n *node, h *handle, o *opening, out *fuse.OpenOut) sysca
 		return fs.keepIfLastName(h)
 	}
 	return 0
-}
-
-// passes says whether an inode's next handle goes by its backing id, which it gets if need be. How an inode's data
-// travels is decided by its first open, and holds while it is open.
-func (fs *FS) passes(n *node, fd int) bool {
-	a := n.activity()
-	if a.open != nil {
-		return a.open.passed
-	}
-	var st syscall.Stat_t
-	if err := fstat(fd, &st); err != nil || !fs.wantsPassthrough(&st) {
-		return false
-	}
-	return fs.register(n, fd, st.Dev)
 }
 
 // Release closes a handle. The kernel sends it after the caller's close(2) has returned.

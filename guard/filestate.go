@@ -38,9 +38,11 @@ func (q *question) fileState() *fileState {
 		return q.seen
 	}
 	defer unix.Close(fd)
-	q.seen.born = Born(fd)
-	var st unix.Stat_t
-	q.seen.note = unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > 0 && st.Size <= maxNote
+	var st unix.Statx_t
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_SIZE|unix.STATX_BTIME, &st) == nil {
+		q.seen.born = bornAs(&st)
+		q.seen.note = st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > 0 && st.Size <= maxNote
+	}
 	leases := &q.g.leases
 	if q.seen.alone = !leases.OpenElsewhere(fd, q.Image.Dev); q.seen.alone {
 		return q.seen

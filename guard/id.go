@@ -52,7 +52,14 @@ func (b Birth) is(other Birth) bool { return b.Born.Equal(other.Born) && b.Handl
 // an inode that is gone is soon another file's, which this tells apart.
 func Born(fd int) time.Time {
 	var st unix.Statx_t
-	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st) != nil || st.Mask&unix.STATX_BTIME == 0 {
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st) != nil {
+		return time.Time{}
+	}
+	return bornAs(&st)
+}
+
+func bornAs(st *unix.Statx_t) time.Time {
+	if st.Mask&unix.STATX_BTIME == 0 {
 		return time.Time{}
 	}
 	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec))
