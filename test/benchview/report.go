@@ -18,13 +18,18 @@ import (
 type results struct {
 	workloads []workload
 	samples   map[string]map[string][]sample
-	rss       map[string]int64 // bytes, at the end
-	crowd     int              // files
-	crowded   map[string]int64 // bytes, after a list of so many files
+	memory    map[string]memory // at the end
+	crowd     int               // files
+	crowded   map[string]memory // after a list of so many files
 	// loadBefore tells how quiet the machine was.
 	loadBefore string
 	load       map[string]string // by workload, at its end
 }
+
+// memory of a daemon, in bytes.
+type memory struct{ rss, pss int64 }
+
+func memoryOf(m *target.Mount) memory { return memory{m.Cost().RSS, m.PSS()} }
 
 // median of a workload's values at a place.
 func (r *results) median(w workload, place string) float64 {
@@ -148,17 +153,17 @@ func (r *results) printCost(out io.Writer, places []*place) {
 		}
 		row(w.name+", "+unit, func(p *place) string { return r.cost(w, p.name) })
 	}
-	row("RSS MiB", func(p *place) string { return mib(r.rss[p.name]) })
+	row("RSS (PSS) MiB", func(p *place) string { return r.memory[p.name].String() })
 	if r.crowd > 0 {
-		row(fmt.Sprintf("RSS MiB, after a list of %d files", r.crowd), func(p *place) string { return mib(r.crowded[p.name]) })
+		row(fmt.Sprintf("RSS (PSS) MiB, after a list of %d files", r.crowd), func(p *place) string { return r.crowded[p.name].String() })
 	}
 }
 
-func mib(bytes int64) string {
-	if bytes == 0 {
+func (m memory) String() string {
+	if m.rss == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.1f", float64(bytes)/(1<<20))
+	return fmt.Sprintf("%.1f (%.1f)", float64(m.rss)/(1<<20), float64(m.pss)/(1<<20))
 }
 
 // cost is the daemon's CPU time in milliseconds for each GiB, or in microseconds for each operation.

@@ -45,7 +45,7 @@ type sample struct {
 
 // measure runs every workload on every place, round by round.
 func measure(ctx context.Context, cfg *config, places []*place, log *slog.Logger) (*results, error) {
-	r := &results{samples: map[string]map[string][]sample{}, rss: map[string]int64{}, crowd: cfg.crowd, crowded: map[string]int64{}, loadBefore: quiet.Load(), load: map[string]string{}}
+	r := &results{samples: map[string]map[string][]sample{}, memory: map[string]memory{}, crowd: cfg.crowd, crowded: map[string]memory{}, loadBefore: quiet.Load(), load: map[string]string{}}
 	for _, w := range workloads() {
 		if !slices.ContainsFunc(cfg.work, func(part string) bool { return strings.Contains(w.name, part) }) {
 			continue
@@ -75,13 +75,13 @@ func measure(ctx context.Context, cfg *config, places []*place, log *slog.Logger
 		if p.mount == nil {
 			continue
 		}
-		r.rss[p.name] = p.mount.Cost().RSS
+		r.memory[p.name] = memoryOf(p.mount)
 		if cfg.crowd > 0 && p.ours() {
 			log.Info("memory", "place", p.name, "files", cfg.crowd)
 			if err := crowd(ctx, p, cfg); err != nil {
 				return nil, fmt.Errorf("list %d files on %s: %w", cfg.crowd, p.name, err)
 			}
-			r.crowded[p.name] = p.mount.Cost().RSS
+			r.crowded[p.name] = memoryOf(p.mount)
 		}
 	}
 	return r, nil

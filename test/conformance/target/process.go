@@ -78,6 +78,21 @@ type Cost struct {
 // clockTick is USER_HZ, which Linux fixed at 100 for everything that /proc prints.
 const clockTick = 10 * time.Millisecond
 
+// PSS is the memory of the daemon's processes in bytes, with what several share divided among them (man 5 proc_pid_smaps).
+// RSS counts the program itself once for each.
+func (m *Mount) PSS() (sum int64) {
+	for _, pid := range m.Processes() {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		for line := range strings.Lines(string(text)) {
+			var kib int64
+			if _, err := fmt.Sscanf(line, "Pss: %d kB", &kib); err == nil {
+				sum += kib << 10
+			}
+		}
+	}
+	return sum
+}
+
 // Cost sums over the daemon's processes.
 func (m *Mount) Cost() Cost {
 	var sum Cost
