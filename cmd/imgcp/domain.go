@@ -19,6 +19,7 @@ import (
 	"imgward/copy/domain"
 	"imgward/copy/domain/archive"
 	"imgward/copy/domain/libvirtd"
+	"imgward/copy/domain/restore"
 )
 
 const domainHelp = `Copy whole domains, running or shut off, to DEST/NAME: their XML, disks with
@@ -49,7 +50,8 @@ type domainFlags struct {
 	copyFlags
 	all, running, inactive, repair, secrets, plan, shutdown, flat bool
 	exclude                                                       []string
-	byDisk, live, scratch, connect, order, between                string
+	byDisk, live, scratch, connect, order, between, startOn       string
+	maps                                                          []string
 }
 
 func newDomainCommand() *cobra.Command {
@@ -72,6 +74,8 @@ func newDomainCommand() *cobra.Command {
 	flags.StringVar(&f.live, "live", string(archive.Freeze), "how a running domain is copied; `WAY`: freeze (the default: overlays take "+
 		"its writes; keeps backing chains), backup (libvirt's pull backup; each disk becomes one raw image), mirror (QEMU repeats each write until the domain ends: the copy has the last one)")
 	flags.BoolVar(&f.shutdown, "shutdown", false, "with --live=mirror: ask the guest to shut down when the mirrors are complete (default: wait until somebody does)")
+	flags.StringVar(&f.startOn, "start-on", "", "with --shutdown: restore each copy, when it is compared, to the libvirt at `URI`, and start it there; the files go where --map says")
+	flags.StringArrayVar(&f.maps, "map", nil, "with --start-on: as for imgcp restore, `OLD=NEW`; may be given more than once")
 	flags.BoolVar(&f.flat, "flat", false, "make one raw image of each qcow2 disk, without its backing chain (--live=backup always does)")
 	flags.StringVar(&f.scratch, "scratch", "", "make overlays, or the backup's scratch files, in `DIR` (default: beside the images; /var/lib/libvirt/qemu)")
 	flags.BoolVar(&f.secrets, "secrets", false, "save passwords that the XML has, too")
@@ -122,6 +126,9 @@ func (f *domainFlags) run(ctx context.Context, args []string) error {
 	}
 	if f.shutdown && f.live != string(archive.Mirror) {
 		return usageError{errors.New("--shutdown is for --live=mirror: the other ways let the domain run")}
+	}
+	if f.startOn != "" && !f.shutdown || f.startOn == "" && len(f.maps) > 0 {
+		return usageError{errors.New("--start-on is for --live=mirror --shutdown, and --map for --start-on: never do two of one domain run")}
 	}
 	w, err := newWorld(f.logLevel())
 	if err != nil {
@@ -191,11 +198,44 @@ func (f *domainFlags) domainOptions(w *world, conn *libvirtd.Conn, dest string) 
 	if o.Copy.Limit, err = f.limit(); err != nil {
 		return o, usageError{err}
 	}
+	if f.startOn != "" {
+		if err := f.startThere(&o, w); err != nil {
+			return o, err
+		}
+	}
 	if !f.plan {
 		err = os.MkdirAll(dest, 0o711)
 	}
 	o.Shared = domain.NewShared(dest)
 	return o, err
+}
+
+// startThere has each domain restored and started elsewhere when it has ended here. What would be in the way is looked for before
+// it is asked to end.
+func (f *domainFlags) startThere(o *domain.Options, w *world) error {
+	maps, err := parseMaps(f.maps)
+	if err != nil {
+		return err
+	}
+	to := libvirtd.New(f.startOn)
+	ro := restore.Options{Conn: to, Maps: maps, Start: true, Copy: copyDefaults(w), Log: w.log}
+	o.Look = func(ctx context.Context, dir string) error { return restore.Look(ctx, dir, ro) }
+	o.Then = func(ctx context.Context, dir string) error {
+		p, err := restore.New(ctx, dir, ro)
+		if err == nil {
+			defer p.Close()
+			err = p.Run(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("its copy is whole, and it is shut off: %w", err)
+		}
+		for _, note := range p.Notes {
+			w.log.Warn(note)
+		}
+		w.log.Info("it runs there; the original is shut off, and must not be started again", "domain", p.Domain, "libvirt", f.startOn)
+		return nil
+	}
+	return nil
 }
 
 // choose finds the domains that are meant.

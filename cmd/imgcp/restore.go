@@ -21,9 +21,10 @@ const restoreHelp = `Bring back a domain that imgcp domain copied: its images go
 where --map says), its definition, snapshots and checkpoints to libvirt, NVRAM
 and TPM state where libvirt looks for them.
 
-Nothing is overwritten, and nothing is started. What would lead out of the copy,
-to the original images above all, is refused before anything is written, and so
-is what this host lacks. What an interrupted run has placed is kept by the next.
+Nothing is overwritten, and nothing is started but by --start. What would lead
+out of the copy, to the original images above all, is refused before anything is
+written, and so is what this host lacks. What an interrupted run has placed is
+kept by the next.
 `
 
 const restoreExamples = `  imgcp restore /evacuation/vm1
@@ -37,6 +38,7 @@ type restoreFlags struct {
 	as, connect             string
 	maps, without           []string
 	define, print, planOnly bool
+	start                   bool
 }
 
 func newRestoreCommand() *cobra.Command {
@@ -61,6 +63,7 @@ func newRestoreCommand() *cobra.Command {
 		"machine:OLD=NEW, of a network disk rbd:POOL/IMAGE=FILE; may be given more than once")
 	flags.StringArrayVar(&f.without, "without", nil, "leave out a disk (`NAME`: its target, as vdb), snapshots or checkpoints; may be given more than once")
 	flags.BoolVar(&f.define, "define", false, "put the files in place and define the domain (the default)")
+	flags.BoolVar(&f.start, "start", false, "start the domain when all is there; one that was saved goes on where it was")
 	flags.BoolVar(&f.print, "print", false, "print the XML that would be defined, and do nothing")
 	flags.BoolVar(&f.planOnly, "plan", false, "print which file would go where, and do nothing")
 	flags.BoolVar(&f.verify, "verify", false, "read each file back from the medium and compare it with the copy")
@@ -73,25 +76,21 @@ func newRestoreCommand() *cobra.Command {
 }
 
 func (f *restoreFlags) run(ctx context.Context, dir string) error {
-	if f.define && (f.print || f.planOnly) {
-		return usageError{errors.New("--define does what --print and --plan only show: choose one")}
+	if (f.define || f.start) && (f.print || f.planOnly) {
+		return usageError{errors.New("--define and --start do what --print and --plan only show: choose one")}
 	}
 	w, err := newWorld(f.logLevel())
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	o := restore.Options{As: f.as, Without: f.without, Copy: copyDefaults(w), Log: w.log, File: f.file}
+	o := restore.Options{As: f.as, Start: f.start, Without: f.without, Copy: copyDefaults(w), Log: w.log, File: f.file}
 	o.Copy.Verify = f.verify
 	if o.Copy.Limit, err = f.limit(); err != nil {
 		return usageError{err}
 	}
-	for _, s := range f.maps {
-		m, err := restore.ParseMap(s)
-		if err != nil {
-			return usageError{err}
-		}
-		o.Maps = append(o.Maps, m)
+	if o.Maps, err = parseMaps(f.maps); err != nil {
+		return err
 	}
 	conn := libvirtd.New(f.connect)
 	defer conn.Close()
@@ -111,10 +110,26 @@ func (f *restoreFlags) run(ctx context.Context, dir string) error {
 	case f.planOnly:
 		return f.show(p)
 	}
-	if err := p.Run(ctx); err != nil {
+	said := len(p.Notes)
+	err = p.Run(ctx)
+	for _, note := range p.Notes[said:] {
+		w.log.Warn(note)
+	}
+	if err != nil {
 		return err
 	}
 	return f.restored(p)
+}
+
+func parseMaps(maps []string) (all []restore.Map, err error) {
+	for _, s := range maps {
+		m, err := restore.ParseMap(s)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		all = append(all, m)
+	}
+	return all, nil
 }
 
 // restoreEvent is what --json prints.
@@ -158,6 +173,8 @@ func (f *restoreFlags) restored(p *restore.Plan) error {
 	switch {
 	case f.json:
 		return json.NewEncoder(os.Stdout).Encode(restoreEvent{Type: "restored", Domain: p.Domain, UUID: p.UUID, Notes: p.Notes})
+	case f.start && !f.quiet:
+		fmt.Printf("domain %s runs\n", printable(p.Domain))
 	case !f.quiet:
 		fmt.Printf("domain %s is defined, and was not started: virsh start %s\n", printable(p.Domain), printable(p.Domain))
 	}

@@ -45,6 +45,9 @@ type Options struct {
 	Host     string          // its name, for people
 	Home     string          // of the user, where libvirt's session daemon keeps its files
 	Log      *slog.Logger
+	// Look is asked before anything is done to a running domain, and Then does what is to be done when it has ended with a whole copy,
+	// while nobody can start it on its images; both get the directory of the copy. nil: nothing. By archive.Mirror.
+	Look, Then func(ctx context.Context, dir string) error
 	// File is told of each file before and after it is copied, in turn; nil for nobody.
 	File func(domain string, f archive.File, done bool)
 }
@@ -58,6 +61,7 @@ type run struct {
 	inv    *inventory
 	intent *intent
 	copy   imgcopy.Options
+	claims []func() // of images, to be released at the end
 }
 
 // Copy copies one domain to DEST/NAME. What an earlier run has left on the domain is undone first. Errors are those of
@@ -84,8 +88,9 @@ func Copy(ctx context.Context, name string, o Options) (m archive.Manifest, err 
 		return m, err
 	}
 	defer r.a.Close()
+	defer r.release()
 	if m = r.a.Manifest(); m.Whole() {
-		return m, nil
+		return m, r.then(ctx, r.unchanged)
 	}
 	err = imgcopy.Cause(ctx, r.run(ctx))
 	noteErr := r.a.Update(func(m *archive.Manifest) {
@@ -96,7 +101,56 @@ func Copy(ctx context.Context, name string, o Options) (m archive.Manifest, err 
 			m.Finished = time.Now()
 		}
 	})
-	return r.a.Manifest(), move.OutOfSpace(errors.Join(err, noteErr))
+	if err = errors.Join(err, noteErr); err == nil {
+		err = r.then(ctx, nil)
+	}
+	return r.a.Manifest(), move.OutOfSpace(err)
+}
+
+// then has done what comes after a copy of a domain that ran and has ended.
+func (r *run) then(ctx context.Context, check func(context.Context) error) error {
+	if m := r.a.Manifest(); r.o.Then == nil || !m.Running || m.Method != archive.Mirror {
+		return nil
+	}
+	if check != nil {
+		if err := check(ctx); err != nil {
+			return err
+		}
+	}
+	switch now, err := r.o.Conn.Again(ctx, r.d); {
+	case err == nil && now.Active:
+		return fmt.Errorf("domain %s was started again: its copy is of before", r.d.Name)
+	case err != nil && !errors.Is(err, libvirtd.ErrNoDomain):
+		return err
+	}
+	return r.o.Then(ctx, r.a.Dir)
+}
+
+// unchanged makes sure that a copy from an earlier run has all of a domain that does not run, and claims its images.
+func (r *run) unchanged(ctx context.Context) error {
+	text, err := r.o.Conn.XML(ctx, r.d, libvirtd.XML{Inactive: true})
+	if err == nil {
+		r.desc, err = describe(ctx, text, r.o.Conn)
+	}
+	if err != nil {
+		return err
+	}
+	r.copy = r.o.Copy
+	if err := r.claimAll(ctx); err != nil {
+		return err
+	}
+	for _, f := range r.a.Manifest().Files {
+		if f.Identity != nil && changed(&f) {
+			return fmt.Errorf("%s was written to since it was copied: the copy is of before", f.Source)
+		}
+	}
+	return nil
+}
+
+func (r *run) release() {
+	for _, release := range r.claims {
+		release()
+	}
 }
 
 // open makes the directory of the copy, or opens the one that is there to go on with it.
@@ -124,6 +178,11 @@ func (r *run) run(ctx context.Context) error {
 	r.copy.Alone = true // what else an image needs is copied as well
 	r.copy.Users = others{r.copy.Users, r.d}
 	r.copy.Resume, r.copy.Digest = true, true
+	if r.o.Look != nil && r.d.Active {
+		if err := r.o.Look(ctx, r.a.Dir); err != nil {
+			return err
+		}
+	}
 	if !r.d.Active {
 		return r.offline(ctx)
 	}

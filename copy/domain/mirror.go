@@ -278,16 +278,8 @@ func (r *run) mirrors(ctx context.Context) (s mirrorState, err error) {
 // ended compares the copies with what the guest has left, and copies the rest as it is now.
 func (r *run) ended(ctx context.Context, files []*archive.File) error {
 	at := time.Now()
-	for i := range r.desc.Disks {
-		d := &r.desc.Disks[i]
-		if !d.writable() {
-			continue
-		}
-		release, err := r.claimSoon(ctx, d)
-		if err != nil {
-			return err
-		}
-		defer release()
+	if err := r.claimAll(ctx); err != nil {
+		return err
 	}
 	if err := r.a.Update(func(m *archive.Manifest) { m.Instant = at }); err != nil {
 		return err
@@ -318,6 +310,22 @@ func (r *run) ended(ctx context.Context, files []*archive.File) error {
 		}
 	}
 	return r.copyFiles(ctx, nil)
+}
+
+// claimAll claims the disks of a domain that has ended, up to the end of the run.
+func (r *run) claimAll(ctx context.Context) error {
+	for i := range r.desc.Disks {
+		d := &r.desc.Disks[i]
+		if !d.writable() {
+			continue
+		}
+		release, err := r.claimSoon(ctx, d)
+		if err != nil {
+			return err
+		}
+		r.claims = append(r.claims, release)
+	}
+	return nil
 }
 
 // claimSoon claims a disk of a domain whose QEMU may not have closed it yet.

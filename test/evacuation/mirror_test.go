@@ -4,6 +4,7 @@ package evacuation
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"imgward/copy/domain/archive"
@@ -31,6 +32,45 @@ func testMirror(t *testing.T, s *scene) {
 		t.Errorf("the copy takes %d bytes, the disk %d", n, was)
 	}
 	s.vm.Start(t)
+}
+
+// TestStartOn: the domain goes on elsewhere when its copy is whole, and never runs twice: what would be in the way is said before it
+// is asked to end, and its own libvirt cannot start it before the other one has.
+func TestStartOn(t *testing.T) {
+	s := newScene(t)
+	s.vm.Start(t)
+	o, place := s.Other(t, "other"), filepath.Join(s.Out, "elsewhere")
+	args := []string{"--live=mirror", "--shutdown", "--start-on=" + o.URI(), "--map=" + s.Images + "=" + place, "vm", s.dest}
+	other := o.Define(t, harness.Spec{Name: "vm"})
+	if r := s.imgcp(t, args...); r.Exit != 4 || !strings.Contains(r.Stderr, "libvirt has a domain vm") {
+		t.Errorf("where it is already: exit %d\n%s", r.Exit, r.Stderr)
+	}
+	s.atHome(t)
+	other.Virsh(t, "undefine").OK(t)
+	s.imgcp(t, "--live=mirror", "--start-on="+o.URI(), "vm", s.dest).Fails(t, "--shutdown")
+
+	cmd := s.mirrored(t, append([]string{"--resume"}, args...)...)
+	s.guest(t, "vda", "write -P 9 5M 1M")
+	s.guest(t, "vdb", "write -P 8 6M 1M")
+	daemon := strings.TrimSpace(o.Exec(t, "pidof", "libvirtd").OK(t))
+	o.Exec(t, "kill", "-STOP", daemon).OK(t)
+	s.vm.Virsh(t, "destroy").OK(t)
+	harness.Until(t, "the copies are compared", func() bool { return strings.Contains(s.log(t), "data.img verified") })
+	s.vm.Virsh(t, "start").Fails(t, "lock")
+	o.Exec(t, "kill", "-CONT", daemon).OK(t)
+	s.ends(t, cmd)
+	s.whole(t, "vm")
+	there := &scene{Host: o, vm: o.Defined(t, harness.Spec{Name: "vm"})}
+	if state := there.vm.State(t); state != "running" || s.vm.State(t) != "shut off" {
+		t.Errorf("it is %s there, %s here", state, s.vm.State(t))
+	}
+	there.guest(t, "vda", "read -P 9 5M 1M")
+	there.guest(t, "vdb", "read -P 8 6M 1M")
+	for target, image := range there.sources(t) {
+		if !strings.HasPrefix(image, place) {
+			t.Errorf("%s is %s there", target, image)
+		}
+	}
 }
 
 // TestMirrorShutdown: a guest that writes is asked to shut down when its mirrors are complete; its copy is what it left.

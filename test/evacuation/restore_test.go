@@ -143,11 +143,16 @@ func TestRestoreSaved(t *testing.T) {
 
 	o, copied := s.Other(t, "other"), filepath.Join(s.dest, "vm")
 	mapping := "--map=" + s.Images + "=" + filepath.Join(s.Out, "elsewhere")
-	definition := restore(t, o, "--print", mapping, copied).OK(t)
 	restore(t, o, mapping, copied).OK(t)
 	vm := o.Defined(t, harness.Spec{Name: "vm"})
-	o.Virsh(t, "restore", filepath.Join(copied, "save/vm.save"), "--xml", o.WriteXML(t, "saved.xml", definition)).OK(t)
-	if state := strings.TrimSpace(vm.State(t)); state != "running" {
+	if state := vm.State(t); state != "shut off" {
+		t.Errorf("it is %s", state)
+	}
+	vm.Virsh(t, "undefine").Fails(t, "managed save image exists")
+	o.Exec(t, "rm", "-r", filepath.Join(s.Out, "elsewhere"), "/var/lib/libvirt/qemu/save/vm.save").OK(t)
+	vm.Virsh(t, "undefine").OK(t)
+	restore(t, o, "--start", mapping, copied).OK(t)
+	if state := vm.Virsh(t, "domstate", "--reason").OK(t); state != "running (restored)" {
 		t.Errorf("it is %s", state)
 	}
 	there := &scene{Host: o, vm: vm}

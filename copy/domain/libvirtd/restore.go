@@ -37,6 +37,27 @@ func (c *Conn) Undefine(ctx context.Context, d Domain) error {
 	return c.change(ctx, "undefine "+d.Name, func(l *libvirt.Libvirt) error { return l.DomainUndefineFlags(d.handle, flags) })
 }
 
+// Start starts a domain; one that is saved goes on where it was.
+func (c *Conn) Start(ctx context.Context, d Domain) error {
+	return c.change(ctx, "start "+d.Name, func(l *libvirt.Libvirt) error { return l.DomainCreate(d.handle) })
+}
+
+// RewriteSaved changes the description in the image of a saved domain. There is only so much room in it as libvirt has left.
+func (c *Conn) RewriteSaved(ctx context.Context, file string, change func(xml string) (string, error)) error {
+	var text string
+	err := c.ask(ctx, "read the saved state "+file, func(l *libvirt.Libvirt) (err error) {
+		text, err = l.DomainSaveImageGetXMLDesc(file, uint32(libvirt.DomainSaveImageXMLSecure))
+		return err
+	})
+	if err == nil {
+		text, err = change(text)
+	}
+	if err != nil {
+		return err
+	}
+	return c.change(ctx, "describe the saved state "+file, func(l *libvirt.Libvirt) error { return l.DomainSaveImageDefineXML(file, text, 0) })
+}
+
 // Machines are the machine types that libvirt's host has for an architecture, with their aliases.
 func (c *Conn) Machines(ctx context.Context, arch string) (names []string, err error) {
 	var text string

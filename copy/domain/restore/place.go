@@ -26,17 +26,18 @@ func (p *Plan) place() {
 		if f.Source == "" || f.Target != "" && p.without(f.Target) && (f.Kind == archive.Disk || f.Kind == archive.CDROM || f.Kind == archive.Floppy) {
 			continue
 		}
-		if f.Kind == archive.ManagedSave {
-			p.note("the domain was saved. Started, it boots; to go on where it was saved: virsh restore %s --xml DEFINITION (imgcp restore --print)",
-				p.a.Path(f.Path))
+		if f.Kind == archive.ManagedSave && p.as.on {
+			p.note("the domain was saved, and its state is of its old name: started, it boots")
 			continue
 		}
 		// What reads it later follows links, and waits for a FIFO.
-		if r, err := p.a.Open(f.Path); err != nil {
-			p.problem(err)
-			continue
-		} else if err := r.Close(); err != nil {
-			p.problem(err)
+		if f.State.Whole() {
+			r, err := p.a.Open(f.Path)
+			if err != nil {
+				p.problem(err)
+				continue
+			}
+			r.Close()
 		}
 		to := p.path(f.Source)
 		if slices.Contains(strings.Split(f.Source, "/"), "..") {

@@ -37,7 +37,9 @@ type Libvirt interface {
 	Define(ctx context.Context, xml string) (libvirtd.Domain, error)
 	RedefineSnapshot(ctx context.Context, d libvirtd.Domain, s libvirtd.Metadata) error
 	RedefineCheckpoint(ctx context.Context, d libvirtd.Domain, xml string) error
+	RewriteSaved(ctx context.Context, file string, change func(xml string) (string, error)) error
 	Undefine(ctx context.Context, d libvirtd.Domain) error
+	Start(ctx context.Context, d libvirtd.Domain) error
 }
 
 // Options are how a domain is restored.
@@ -48,6 +50,7 @@ type Options struct {
 	Maps []Map
 	// Without are disks ("vdb") to be left out, or "snapshots", "checkpoints".
 	Without []string
+	Start   bool // it, when all is there
 	Copy    imgcopy.Options
 	Log     *slog.Logger
 	// File is told of each file that is put in its place, before and after; nil for nobody.
@@ -132,6 +135,17 @@ func New(ctx context.Context, dir string, o Options) (*Plan, error) {
 	return p, nil
 }
 
+// Look looks at a copy that is still to be made as New does, as far as that is known: whether the domain could be restored.
+func Look(ctx context.Context, dir string, o Options) error {
+	a, err := archive.Open(dir)
+	if err != nil {
+		return err
+	}
+	p := &Plan{o: o, a: a, m: a.Manifest(), placed: make(map[string]*Placed)}
+	defer p.Close()
+	return p.look(ctx, func(context.Context) error { return nil })
+}
+
 // Close gives up the copy.
 func (p *Plan) Close() error { return p.a.Close() }
 
@@ -139,6 +153,11 @@ func (p *Plan) make(ctx context.Context) error {
 	if !p.m.Whole() {
 		return fmt.Errorf("%s is not whole: imgcp report says what is missing, imgcp domain --resume goes on with it", p.a.Dir)
 	}
+	return p.look(ctx, p.chains)
+}
+
+// look collects all that is in the way.
+func (p *Plan) look(ctx context.Context, chains func(context.Context) error) error {
 	if err := p.rename(); err != nil {
 		return err
 	}
@@ -146,7 +165,7 @@ func (p *Plan) make(ctx context.Context) error {
 		return err
 	}
 	p.place()
-	if err := p.chains(ctx); err != nil {
+	if err := chains(ctx); err != nil {
 		return err
 	}
 	if err := p.describe(ctx); err != nil {
@@ -202,17 +221,11 @@ func (p *Plan) unknown(ctx context.Context) error {
 func (p *Plan) Run(ctx context.Context) error {
 	for i := range p.Files {
 		f := &p.Files[i]
-		if f.There {
+		if f.There || f.File.Kind == archive.ManagedSave {
 			continue
 		}
-		if p.o.File != nil {
-			p.o.File(f.File, f.To, false)
-		}
-		if err := imgcopy.Cause(ctx, p.put(ctx, f)); err != nil {
-			return fmt.Errorf("%s: %w", f.To, err)
-		}
-		if p.o.File != nil {
-			p.o.File(f.File, f.To, true)
+		if err := p.placeFile(ctx, f); err != nil {
+			return err
 		}
 	}
 	if err := p.define(ctx); err != nil {
@@ -226,18 +239,74 @@ func (p *Plan) Run(ctx context.Context) error {
 	return nil
 }
 
+func (p *Plan) placeFile(ctx context.Context, f *Placed) error {
+	if p.o.File != nil {
+		p.o.File(f.File, f.To, false)
+	}
+	if err := imgcopy.Cause(ctx, p.put(ctx, f)); err != nil {
+		return fmt.Errorf("%s: %w", f.To, err)
+	}
+	if p.o.File != nil {
+		p.o.File(f.File, f.To, true)
+	}
+	return nil
+}
+
 // define has libvirt know the domain with its snapshots and checkpoints, or nothing of it.
 func (p *Plan) define(ctx context.Context) error {
 	d, err := p.o.Conn.Define(ctx, p.XML)
 	if err != nil {
 		return err
 	}
-	err = p.metadata(ctx, d)
+	if err = p.metadata(ctx, d); err == nil {
+		err = p.wake(ctx)
+	}
 	if err != nil {
 		ctx := context.WithoutCancel(ctx)
-		err = errors.Join(err, p.o.Conn.Undefine(ctx, d))
+		return errors.Join(err, p.o.Conn.Undefine(ctx, d))
 	}
-	return err
+	if p.o.Start {
+		if err := p.o.Conn.Start(ctx, d); err != nil {
+			return fmt.Errorf("domain %s is defined, with all its files, and could not be started: %w", p.Domain, err)
+		}
+	}
+	return nil
+}
+
+// wake puts the state of a saved domain where libvirt looks for it, and has it name the new places. Where that cannot be, the
+// domain boots. It comes last: libvirt undefines no domain that has one.
+func (p *Plan) wake(ctx context.Context) error {
+	for i := range p.Files {
+		f := &p.Files[i]
+		if f.File.Kind != archive.ManagedSave {
+			continue
+		}
+		if f.There { // of an interrupted run, which may have changed it already
+			if err := os.Remove(f.To); err != nil {
+				return err
+			}
+		}
+		if err := p.placeFile(ctx, f); err != nil {
+			return err
+		}
+		err := p.o.Conn.RewriteSaved(ctx, f.To, func(xml string) (string, error) {
+			text, err := p.rewrite(ctx, xml, true)
+			return text, errors.Join(append(p.problems, err)...)
+		})
+		if err == nil && !p.o.Start {
+			p.note("the domain was saved, and goes on from there when it is started (virsh start --force-boot boots it). Until then libvirt does not "+
+				"undefine it, and what removes such a state knows of it only when libvirtd was restarted, or by rm %s", f.To)
+		}
+		if err == nil {
+			continue
+		}
+		p.note("the domain was saved, and its state cannot be brought here (%v). Started, it boots; to go on where it was saved: virsh restore %s "+
+			"--xml DEFINITION (imgcp restore --print)", err, p.a.Path(f.File.Path))
+		if err := os.Remove(f.To); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *Plan) metadata(ctx context.Context, d libvirtd.Domain) error {

@@ -27,6 +27,9 @@ type host struct {
 	snapshots []string
 	refuses   error // to redefine a snapshot
 	undefined int
+	started   int
+	saved     []string // descriptions of saved states
+	full      error    // of a saved state that has no room
 }
 
 func (h *host) Domain(context.Context, string) (libvirtd.Domain, error) {
@@ -51,7 +54,13 @@ func (h *host) RedefineSnapshot(_ context.Context, _ libvirtd.Domain, s libvirtd
 	return h.refuses
 }
 func (h *host) RedefineCheckpoint(context.Context, libvirtd.Domain, string) error { return nil }
-func (h *host) Undefine(context.Context, libvirtd.Domain) error                   { h.undefined++; return nil }
+func (h *host) RewriteSaved(_ context.Context, _ string, change func(string) (string, error)) error {
+	text, err := change(domainXML)
+	h.saved = append(h.saved, text)
+	return errors.Join(err, h.full)
+}
+func (h *host) Start(context.Context, libvirtd.Domain) error    { h.started++; return nil }
+func (h *host) Undefine(context.Context, libvirtd.Domain) error { h.undefined++; return nil }
 
 const domainXML = `<!-- of libvirt --><domain type='qemu'>
   <name>vm</name>
@@ -359,6 +368,49 @@ func TestNetworkDisk(t *testing.T) {
 	if got := strings.Join(strings.Fields(canonical(t, c.libvirt.defined[0])), " "); !strings.Contains(strings.ReplaceAll(got, "> <", "><"),
 		canonical(t, want)) {
 		t.Errorf("defined:\n%s\nwant in it:\n%s", got, canonical(t, want))
+	}
+}
+
+// TestSaved: a saved state goes where libvirt looks for it, and names the new places; where that cannot be, it stays in the copy,
+// and somebody says so.
+func TestSaved(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		harm    func(*copied, *Options)
+		there   bool
+		started int
+	}{
+		{"there", func(_ *copied, o *Options) { o.Start = true }, true, 1},
+		{"no room", func(c *copied, _ *Options) { c.libvirt.full = errors.New("new xml too large to fit in file") }, false, 0},
+		{"another name", func(_ *copied, o *Options) { o.As = "second" }, false, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			copy := newCopied(t, "")
+			copy.write(t, "save/vm.save", "its memory")
+			copy.update(t, func(m *archive.Manifest) {
+				m.Files = append(m.Files, copy.file(t, "save/vm.save", archive.File{Kind: archive.ManagedSave, Source: "/old/save/vm.save"}))
+			})
+			o := copy.options()
+			c.harm(copy, &o)
+			p, err := New(t.Context(), copy.Dir, o)
+			if err == nil {
+				err = p.Run(t.Context())
+				p.Close()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if there := exists(copy.place + "/save/vm.save"); there != c.there || copy.libvirt.started != c.started || len(copy.libvirt.defined) != 1 {
+				t.Errorf("the state is there: %v, want %v; started %d times", there, c.there, copy.libvirt.started)
+			}
+			notes := strings.Join(p.Notes, " ")
+			if said := strings.Contains(notes, "virsh restore") || strings.Contains(notes, "its old name"); said == c.there {
+				t.Errorf("it is said: %q", p.Notes)
+			}
+			if text := strings.Join(copy.libvirt.saved, ""); strings.Contains(text, "/old") {
+				t.Errorf("the state leads to where it was:\n%s", text)
+			}
+		})
 	}
 }
 
