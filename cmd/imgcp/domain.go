@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"imgward/copy/dd"
 	"imgward/copy/domain"
 	"imgward/copy/domain/archive"
 	"imgward/copy/domain/libvirtd"
@@ -51,6 +50,8 @@ type domainFlags struct {
 	all, running, inactive, repair, secrets, plan, shutdown, flat bool
 	exclude                                                       []string
 	byDisk, live, scratch, connect, order, between, startOn       string
+	throttle                                                      string
+	pause                                                         bool
 	maps                                                          []string
 }
 
@@ -84,7 +85,9 @@ func newDomainCommand() *cobra.Command {
 	flags.IntVar(&f.jobs, "jobs", 1, "copy `N` domains at once")
 	flags.StringVar(&f.order, "order", "name", "begin with; `WAY`: name, size (the smallest first), given (as NAME… names them)")
 	flags.StringVar(&f.between, "between", "", "begin copies only between these `TIMES` of day, as 22:00-05:00; one that has begun goes on")
+	flags.BoolVar(&f.pause, "pause", false, "with --between: one that has begun stops when the time is over, and is resumed when copies may begin again")
 	f.defineRate(flags)
+	flags.StringVar(&f.throttle, "throttle", "", "while an overlay is merged, let the guest write at most `BYTES` per second to that disk (default: as it likes)")
 	flags.BoolVar(&f.plan, "plan", false, "print what would be copied and how, and do nothing")
 	flags.BoolVar(&f.repair, "repair", false, "undo what an interrupted run has left on the domains NAME…")
 	flags.StringVar(&f.connect, "connect", "", "libvirt's `URI` (default: LIBVIRT_DEFAULT_URI, or qemu:///system)")
@@ -121,6 +124,16 @@ func (f *domainFlags) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if f.pause && window == nil {
+		return usageError{errors.New("--pause is for --between: it says what happens when the time is over")}
+	}
+	if window != nil {
+		window.pauses = f.pause
+	}
+	throttle, err := parseRate("throttle", f.throttle)
+	if err != nil {
+		return usageError{err}
+	}
 	if f.flat && f.live == string(archive.Mirror) {
 		return usageError{errors.New("--flat: a mirror keeps the backing chain; --live=freeze or backup makes flat images")}
 	}
@@ -138,7 +151,7 @@ func (f *domainFlags) run(ctx context.Context, args []string) error {
 	conn := libvirtd.New(f.connect)
 	defer conn.Close()
 	if f.repair {
-		return f.repairAll(ctx, w, conn, args)
+		return f.repairAll(ctx, w, conn, args, uint64(throttle))
 	}
 	if len(args) == 0 || len(args) == 1 && !f.all && f.byDisk == "" {
 		return usageError{errors.New("the name of a domain and a destination are needed; see imgcp domain --help")}
@@ -147,6 +160,7 @@ func (f *domainFlags) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	o.Throttle = uint64(throttle)
 	domains, err := f.choose(ctx, conn, args[:len(args)-1])
 	if err != nil {
 		return err
@@ -166,13 +180,13 @@ func (f *domainFlags) run(ctx context.Context, args []string) error {
 	return f.copyDomains(ctx, domains, o, show, window)
 }
 
-func (f *domainFlags) repairAll(ctx context.Context, w *world, conn *libvirtd.Conn, names []string) error {
+func (f *domainFlags) repairAll(ctx context.Context, w *world, conn *libvirtd.Conn, names []string, throttle uint64) error {
 	if len(names) == 0 {
 		return usageError{errors.New("--repair: the name of a domain is needed")}
 	}
 	var errs []error
 	for _, name := range names {
-		errs = append(errs, domain.Repair(ctx, conn, name, stateDir(), w.log))
+		errs = append(errs, domain.Repair(ctx, conn, name, stateDir(), throttle, w.log))
 	}
 	return errors.Join(errs...)
 }
@@ -327,9 +341,14 @@ func (f *domainFlags) copyDomains(ctx context.Context, domains []libvirtd.Domain
 		wg.Go(func() {
 			defer func() { <-slots }()
 			show.begin(d.Name)
-			m, err := domain.Copy(ctx, d.Name, o)
-			errs[i] = err
-			show.end(d.Name, m, err)
+			var m archive.Manifest
+			errs[i] = w.run(ctx, o.Log, func(ctx context.Context, again bool) (err error) {
+				o := o
+				o.Resume = o.Resume || again
+				m, err = domain.Copy(ctx, d.Name, o)
+				return err
+			})
+			show.end(d.Name, m, errs[i])
 		})
 	}
 	wg.Wait()
@@ -349,10 +368,7 @@ func (f *domainFlags) planAll(ctx context.Context, domains []libvirtd.Domain, o 
 			errs = append(errs, fmt.Errorf("%s: %w", d.Name, err))
 			continue
 		}
-		rate := int64(0)
-		if f.rate != "" {
-			rate, _ = dd.ParseSize(f.rate) // it was looked at before
-		}
+		rate, _ := parseRate("rate-limit", f.rate) // it was looked at before
 		show.plan(p, rate)
 	}
 	show.planned()

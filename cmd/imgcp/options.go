@@ -110,14 +110,23 @@ func copyDefaults(w *world) imgcopy.Options {
 	return o
 }
 
+// parseRate reads an option that is a number of bytes per second; 0 where it was not given.
+func parseRate(option, value string) (int64, error) {
+	if value == "" {
+		return 0, nil
+	}
+	n, err := dd.ParseSize(value)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("--%s=%s: a number of bytes per second, as in 100M", option, value)
+	}
+	return n, nil
+}
+
 // limit is --rate-limit; nil: none.
 func (f *copyFlags) limit() (*rate.Limiter, error) {
-	if f.rate == "" {
-		return nil, nil
-	}
-	n, err := dd.ParseSize(f.rate)
-	if err != nil || n < 1 {
-		return nil, fmt.Errorf("--rate-limit=%s: a number of bytes per second, as in 100M", f.rate)
+	n, err := parseRate("rate-limit", f.rate)
+	if err != nil || n == 0 {
+		return nil, err
 	}
 	const burst = 1 << 20 // at least one request
 	return rate.NewLimiter(rate.Limit(n), burst), nil

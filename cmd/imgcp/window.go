@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -11,7 +12,10 @@ import (
 )
 
 // window is when copies may begin: every day from one time of day to another, which may be that of the next day.
-type window struct{ from, to time.Duration }
+type window struct {
+	from, to time.Duration
+	pauses   bool // what is under way stops when the time is over
+}
 
 // parseWindow reads "22:00-05:00".
 func parseWindow(s string) (*window, error) {
@@ -25,11 +29,11 @@ func parseWindow(s string) (*window, error) {
 		return nil, fmt.Errorf("--between=%s: two times of day, as 22:00-05:00", s)
 	}
 	midnight := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
-	return &window{a.Sub(midnight), b.Sub(midnight)}, nil
+	return &window{from: a.Sub(midnight), to: b.Sub(midnight)}, nil
 }
 
-// opens is when a copy may begin, at now or later.
-func (w *window) opens(now time.Time) time.Time {
+// next is when a copy may begin, at now or later, and until when it may go on.
+func (w *window) next(now time.Time) (opens, closes time.Time) {
 	at := func(days int, of time.Duration) time.Time { // by the clock on the wall, also when that is changed
 		return time.Date(now.Year(), now.Month(), now.Day()+days, int(of/time.Hour), int(of/time.Minute%60), 0, 0, now.Location())
 	}
@@ -40,9 +44,9 @@ func (w *window) opens(now time.Time) time.Time {
 		}
 		switch {
 		case !now.Before(from) && now.Before(to):
-			return now
+			return now, to
 		case now.Before(from):
-			return from
+			return from, to
 		}
 	}
 }
@@ -52,7 +56,7 @@ func (w *window) wait(ctx context.Context, log *slog.Logger) error {
 	if w == nil {
 		return nil
 	}
-	opens := w.opens(time.Now())
+	opens, _ := w.next(time.Now())
 	if d := time.Until(opens); d > 0 {
 		log.Info("waiting until copies may begin (--between)", "at", opens.Format(time.DateTime))
 		select {
@@ -62,4 +66,26 @@ func (w *window) wait(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	return nil
+}
+
+// errPaused ends a copy whose time is over.
+var errPaused = errors.New("the time that --between gives is over")
+
+// run has something done that may begin now: in one go, or, with --pause, in as many parts as it takes.
+func (w *window) run(ctx context.Context, log *slog.Logger, do func(ctx context.Context, again bool) error) error {
+	for again := false; ; again = true {
+		part, end := ctx, func() {}
+		if w != nil && w.pauses {
+			_, closes := w.next(time.Now())
+			part, end = context.WithDeadlineCause(ctx, closes, errPaused)
+		}
+		err := do(part, again)
+		end()
+		if !errors.Is(err, errPaused) || ctx.Err() != nil {
+			return err
+		}
+		if err := w.wait(ctx, log); err != nil {
+			return err
+		}
+	}
 }

@@ -34,6 +34,7 @@ type Options struct {
 	Method   archive.Method
 	Shutdown bool   // by archive.Mirror: ask the guest to shut down when the mirrors are complete
 	Flat     bool   // one raw image of each qcow2 disk, without its backing chain
+	Throttle uint64 // of a guest's writes to a disk whose overlay is merged, bytes a second; 0: none
 	Scratch  string // where overlays go; "": beside the images
 	Secrets  bool   // passwords in the XML too
 	Resume   bool
@@ -73,7 +74,7 @@ func Copy(ctx context.Context, name string, o Options) (m archive.Manifest, err 
 		return m, err
 	}
 	r := &run{o: &o, d: d, inv: newInventory()}
-	if _, err := repair(ctx, o.Conn, d, o.StateDir, o.Log); err != nil {
+	if _, err := repair(ctx, o.Conn, d, o.StateDir, o.Throttle, o.Log); err != nil {
 		return m, fmt.Errorf("undo what an earlier run left: %w", err)
 	}
 	if err := strange(ctx, o.Conn, d); err != nil {
@@ -82,7 +83,7 @@ func Copy(ctx context.Context, name string, o Options) (m archive.Manifest, err 
 	if r.intent, err = newIntent(o.StateDir, d.UUID); err != nil {
 		return m, err
 	}
-	r.intent.Domain, r.intent.UUID, r.intent.URI = d.Name, d.UUID, o.Conn.URI()
+	r.intent.Domain, r.intent.UUID, r.intent.URI, r.intent.Throttle = d.Name, d.UUID, o.Conn.URI(), o.Throttle
 	defer r.intent.release()
 	if err := r.open(); err != nil {
 		return m, err

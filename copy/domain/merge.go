@@ -53,7 +53,16 @@ func (m *merger) all(ctx context.Context) error {
 	return m.in.done()
 }
 
+// disk brings one disk back. Its guest is slowed down no longer than that takes.
 func (m *merger) disk(ctx context.Context, o *overlay) error {
+	err := m.bringBack(ctx, o)
+	if errors.Is(err, errAway) {
+		return err
+	}
+	return errors.Join(err, m.unslow(ctx, o))
+}
+
+func (m *merger) bringBack(ctx context.Context, o *overlay) error {
 	if o.Phase == back {
 		return m.discard(o)
 	}
@@ -156,6 +165,9 @@ func (m *merger) describe(ctx context.Context) (desc *description, active bool, 
 
 // live merges while the domain runs, and goes on with a merge that an earlier run began.
 func (m *merger) live(ctx context.Context, o *overlay) error {
+	if err := m.slow(ctx, o); err != nil {
+		return err
+	}
 	end := time.Now().Add(m.limit)
 	for begun := false; ; begun = true {
 		job, err := m.conn.BlockJob(ctx, m.d, o.Target)
@@ -187,8 +199,8 @@ func (m *merger) live(ctx context.Context, o *overlay) error {
 			return m.look(ctx, o, err)
 		}
 		if time.Now().After(end) {
-			return errors.Join(fmt.Errorf("the guest writes faster than its overlay %s can be merged, for %v now", o.File, m.limit),
-				m.conn.AbortBlockJob(ctx, m.d, o.Target))
+			return errors.Join(fmt.Errorf("the guest writes faster than its overlay %s can be merged, for %v now; --throttle=RATE slows it down",
+				o.File, m.limit), m.conn.AbortBlockJob(ctx, m.d, o.Target))
 		}
 		select {
 		case <-ctx.Done():
@@ -218,7 +230,7 @@ func (m *merger) look(ctx context.Context, o *overlay, cause error) error {
 	if err != nil || now == o.File && active {
 		return errors.Join(cause, err)
 	}
-	return m.disk(ctx, o)
+	return m.bringBack(ctx, o)
 }
 
 // returned takes note that the disk is its own image again.

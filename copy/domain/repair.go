@@ -3,6 +3,7 @@
 package domain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 )
 
 // Repair undoes what an interrupted run has left on a domain, running or not, defined or gone. It is done again and again
-// until nothing is left; without anything to undo it does nothing.
-func Repair(ctx context.Context, conn *libvirtd.Conn, name, stateDir string, log *slog.Logger) error {
+// until nothing is left; without anything to undo it does nothing. throttle is as Options.Throttle; 0: as the run had it.
+func Repair(ctx context.Context, conn *libvirtd.Conn, name, stateDir string, throttle uint64, log *slog.Logger) error {
 	d, err := conn.Domain(ctx, name)
 	if errors.Is(err, libvirtd.ErrNoDomain) {
 		// A transient domain that has ended: only the intent knows it.
@@ -26,7 +27,7 @@ func Repair(ctx context.Context, conn *libvirtd.Conn, name, stateDir string, log
 	if err != nil {
 		return err
 	}
-	found, err := repair(ctx, conn, d, stateDir, log)
+	found, err := repair(ctx, conn, d, stateDir, throttle, log)
 	if err == nil && !found {
 		err = strange(ctx, conn, d)
 	}
@@ -49,7 +50,7 @@ func gone(stateDir, name string) (libvirtd.Domain, error) {
 const waitFor = 2 * time.Minute
 
 // repair says whether there was something to undo.
-func repair(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain, stateDir string, log *slog.Logger) (found bool, err error) {
+func repair(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain, stateDir string, throttle uint64, log *slog.Logger) (found bool, err error) {
 	var in *intent
 	for end := time.Now().Add(waitFor); ; {
 		var err error
@@ -69,6 +70,7 @@ func repair(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain, stateDi
 	if in == nil {
 		return false, nil
 	}
+	in.Throttle = cmp.Or(throttle, in.Throttle)
 	log.Warn("an interrupted run has left something on the domain; undoing it", "domain", in.Domain, "method", in.Method, "begun", in.Begun.Format(time.DateTime))
 	m := &merger{conn: conn, d: d, in: in, log: log, limit: mergeLimit}
 	if err := m.all(ctx); err != nil {

@@ -31,6 +31,7 @@ type intent struct {
 	Overlays []overlay      `json:"overlays,omitempty"` // freeze
 	Scratch  string         `json:"scratch,omitempty"`  // backup: the directory of its socket and scratch files
 	Mirrors  []mirror       `json:"mirrors,omitempty"`
+	Throttle uint64         `json:"throttle,omitempty"` // of the guest's writes to a disk that is merged, bytes a second
 
 	path string
 	lock *os.File
@@ -43,6 +44,8 @@ type overlay struct {
 	Format string `json:"format"` // of the image
 	File   string `json:"file"`   // the overlay
 	Phase  phase  `json:"phase"`
+	// Throttle is set while the disk has a limit that is not its own.
+	Throttle *throttle `json:"throttle,omitempty"`
 }
 
 // phase says which of the two images of a disk has the guest's last writes.

@@ -23,6 +23,7 @@ func TestRunning(t *testing.T) {
 		{"killed in snapshot", testKilledInSnapshot},
 		{"killed at once", testKilledAtOnce},
 		{"merged twice", testMergedTwice},
+		{"throttle", testThrottle},
 		{"traps", testTraps},
 		{"killed", testKilled},
 	} {

@@ -82,6 +82,34 @@ func (c *Conn) AbortBlockJob(ctx context.Context, d Domain, target string) error
 	})
 }
 
+// DiskLimits are the limits that QEMU keeps a running domain's disk to, by libvirt's names ("write_bytes_sec"); 0: none.
+func (c *Conn) DiskLimits(ctx context.Context, d Domain, target string) (limits map[string]uint64, err error) {
+	err = c.ask(ctx, "look at the limits of "+target+" of "+d.Name, func(l *libvirt.Libvirt) error {
+		disk := libvirt.OptString{target}
+		_, n, err := l.DomainGetBlockIOTune(d.handle, disk, 0, uint32(libvirt.DomainAffectLive))
+		if err != nil {
+			return err
+		}
+		params, _, err := l.DomainGetBlockIOTune(d.handle, disk, n, uint32(libvirt.DomainAffectLive))
+		limits = make(map[string]uint64)
+		for _, p := range params {
+			if v, ok := p.Value.I.(uint64); ok {
+				limits[p.Field] = v
+			}
+		}
+		return err
+	})
+	return limits, err
+}
+
+// LimitDisk sets one of them, until the domain ends. The others stay.
+func (c *Conn) LimitDisk(ctx context.Context, d Domain, target, limit string, to uint64) error {
+	params := []libvirt.TypedParam{{Field: limit, Value: *libvirt.NewTypedParamValueUllong(to)}}
+	return c.change(ctx, "limit "+target+" of "+d.Name, func(l *libvirt.Libvirt) error {
+		return l.DomainSetBlockIOTune(d.handle, target, params, uint32(libvirt.DomainAffectLive))
+	})
+}
+
 // MirrorTo has all writes to a disk go to another image as well, until the job or the domain ends. xml is a <disk> element
 // for the image, which exists. shallow: the image stands on the same backing file. bandwidth is in bytes a second, 0 for no limit.
 func (c *Conn) MirrorTo(ctx context.Context, d Domain, target, xml string, shallow bool, bandwidth uint64) error {
