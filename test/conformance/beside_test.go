@@ -32,6 +32,7 @@ func TestRemovedBeside(t *testing.T) {
 			if _, err := os.Stat(shown); err != nil {
 				t.Fatal(err)
 			}
+			released(t, beneath) // one that is still open may be opened again without its name
 			if err := os.Remove(beneath); err != nil {
 				t.Fatal(err)
 			}
