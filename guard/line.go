@@ -95,12 +95,5 @@ func (x *explanation) target() string {
 	if x.path == "" || printable(full) != full {
 		return "PATH"
 	}
-	if strings.ContainsFunc(full, func(r rune) bool { return !isPlain(r) }) {
-		return "'" + strings.ReplaceAll(full, "'", `'\''`) + "'"
-	}
-	return full
-}
-
-func isPlain(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:,@%", r)
+	return ShellWord(full)
 }

@@ -26,3 +26,21 @@ func printable(name string) string {
 	quoted := strconv.Quote(name)
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
+
+// ShellWord is an argument as it is typed in a shell, in a command that a message offers. One that looks like an option has
+// the -- before it that makes it none.
+func ShellWord(arg string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:,@%", r)
+	}
+	word := arg
+	if shown := printable(arg); shown != arg {
+		word = "$'" + strings.ReplaceAll(shown, "'", `\'`) + "'" // bash, zsh
+	} else if arg == "" || strings.ContainsFunc(arg, func(r rune) bool { return !plain(r) }) {
+		word = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+	}
+	if strings.HasPrefix(arg, "-") {
+		word = "-- " + word
+	}
+	return word
+}

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path"
 	"sync"
 	"time"
 
 	"imgward/copy/domain"
 	"imgward/copy/domain/archive"
 	"imgward/copy/move"
+	"imgward/guard"
 )
 
 // domainEvent is what --json prints, a line each. Fields that a type has not are left out.
@@ -100,8 +102,8 @@ func (r *domainReporter) end(name string, m archive.Manifest, err error) {
 		return
 	}
 	if m.Transient {
-		fmt.Fprintf(os.Stderr, "imgcp: %s has no definition: it is gone when it stops. To define it: virsh define %s/%s\n", printable(name),
-			printable(name), archive.LiveXML)
+		fmt.Fprintf(os.Stderr, "imgcp: %s has no definition: it is gone when it stops. To define it: virsh define %s\n", printable(name),
+			guard.ShellWord(path.Join(name, archive.LiveXML)))
 	}
 	fmt.Fprintf(os.Stderr, "imgcp: %s copied (%s, %s); %d of %s, %s in %s%s\n", printable(name), m.Method, move.Count(len(m.Files), "file"), r.domains,
 		move.Count(r.of, "domain"), move.Bytes(r.bytes), time.Since(r.begun).Round(time.Second), r.timeLeft(time.Since(r.begun)))

@@ -15,6 +15,7 @@ import (
 	"imgward/copy/domain/libvirtd"
 	"imgward/copy/domain/restore"
 	"imgward/copy/move"
+	"imgward/guard"
 )
 
 const restoreHelp = `Bring back a domain that imgcp domain copied: its images go where they were (or
@@ -176,7 +177,7 @@ func (f *restoreFlags) restored(p *restore.Plan) error {
 	case f.start && !f.quiet:
 		fmt.Printf("domain %s runs\n", printable(p.Domain))
 	case !f.quiet:
-		fmt.Printf("domain %s is defined, and was not started: virsh start %s\n", printable(p.Domain), printable(p.Domain))
+		fmt.Printf("domain %s is defined, and was not started: virsh start %s\n", printable(p.Domain), guard.ShellWord(p.Domain))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"imgward/copy/domain/libvirtd"
+	"imgward/guard"
 )
 
 // errAway: the domain went to another host with its disks on overlays. libvirt refuses a migration while a block job or a
@@ -30,7 +31,7 @@ func (m *merger) away() error {
 		}
 	}
 	return fmt.Errorf("domain %s migrated to another host, and its writes go to %s, which must stay until they are merged; to have that done there: "+
-		"imgcp domain --connect qemu+ssh://HOST/system --repair %s", m.in.Domain, strings.Join(files, ", "), m.in.Domain)
+		"imgcp domain --connect qemu+ssh://HOST/system --repair %s", m.in.Domain, strings.Join(files, ", "), guard.ShellWord(m.in.Domain))
 }
 
 // here makes sure that a domain that does not run is not running elsewhere. Who names another libvirt than the one it was
@@ -111,8 +112,8 @@ func strange(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain) error 
 	for _, disk := range desc.Disks {
 		if overlayName.MatchString(disk.path) {
 			err = errors.Join(err, fmt.Errorf("%s of domain %s is on %s, an overlay of an imgcp on another host: have it merged there (imgcp domain "+
-				"--connect qemu+ssh://THIS-HOST/system --repair %s). If that host is no more: virsh blockcommit %s %s --active --shallow --pivot",
-				disk.Target.Dev, d.Name, disk.path, d.Name, d.Name, disk.Target.Dev))
+				"--connect qemu+ssh://THIS-HOST/system --repair %s). If that host is no more: virsh blockcommit --path %s --active --shallow --pivot %s",
+				disk.Target.Dev, d.Name, disk.path, guard.ShellWord(d.Name), disk.Target.Dev, guard.ShellWord(d.Name)))
 		}
 	}
 	return err

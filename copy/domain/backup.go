@@ -22,6 +22,7 @@ import (
 	"imgward/copy/domain/archive"
 	"imgward/copy/domain/libvirtd"
 	"imgward/copy/nbd"
+	"imgward/guard"
 )
 
 // backup copies the disks of a running domain by libvirt's pull backup: QEMU shows them over NBD as they were when the job began,
@@ -293,7 +294,7 @@ func (m *merger) endBackup(ctx context.Context) error {
 		return nil
 	}
 	if err := m.abortBackup(ctx); err != nil {
-		return fmt.Errorf("end the backup of domain %s: %w; to try again: imgcp domain --repair %s", m.in.Domain, err, m.in.Domain)
+		return fmt.Errorf("end the backup of domain %s: %w; to try again: imgcp domain --repair %s", m.in.Domain, err, guard.ShellWord(m.in.Domain))
 	}
 	return os.RemoveAll(m.in.Scratch)
 }

@@ -19,6 +19,7 @@ import (
 	"imgward/copy/domain/libvirtd"
 	"imgward/copy/live"
 	"imgward/copy/move"
+	"imgward/guard"
 )
 
 // freeze copies the disks of a running domain as they are at one instant. One snapshot of all that the guest writes to, which
@@ -109,7 +110,7 @@ func (r *run) idle(ctx context.Context) error {
 		}
 		if job != nil || d.Mirror != nil {
 			return fmt.Errorf("%s of domain %s has a block job (virsh blockjob %s %s): wait for it, or end it, then copy", d.Target.Dev,
-				r.d.Name, r.d.Name, d.Target.Dev)
+				r.d.Name, guard.ShellWord(r.d.Name), d.Target.Dev)
 		}
 	}
 	return nil

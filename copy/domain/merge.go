@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"imgward/copy/domain/libvirtd"
+	"imgward/guard"
 )
 
 // merger brings a domain's disks back from their overlays.
@@ -48,7 +49,7 @@ func (m *merger) all(ctx context.Context) error {
 	}
 	errs = append(errs, m.endBackup(ctx), m.endMirrors(ctx), m.redefineHome(ctx))
 	if err := errors.Join(errs...); err != nil {
-		return errors.Join(append(errs, fmt.Errorf("to try again: imgcp domain --repair %s", m.in.Domain))...)
+		return errors.Join(append(errs, fmt.Errorf("to try again: imgcp domain --repair %s", guard.ShellWord(m.in.Domain)))...)
 	}
 	return m.in.done()
 }
@@ -279,7 +280,7 @@ func (m *merger) offline(ctx context.Context, o *overlay, defined bool) error {
 			return err
 		}
 		if saved {
-			return fmt.Errorf("the domain is saved with its disk on the overlay %s: start it (virsh start %s), then repair", o.File, m.in.Domain)
+			return fmt.Errorf("the domain is saved with its disk on the overlay %s: start it (virsh start %s), then repair", o.File, guard.ShellWord(m.in.Domain))
 		}
 	}
 	m.log.Info("merging the overlay of a domain that does not run", "domain", m.in.Domain, "disk", o.Target, "overlay", o.File)
