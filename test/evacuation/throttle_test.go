@@ -4,6 +4,7 @@ package evacuation
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"imgward/copy/domain/libvirtd"
@@ -52,7 +53,7 @@ func testThrottle(t *testing.T, s *scene) {
 						return true
 					}
 				}
-				return false
+				return strings.Contains(s.log(t), "slowed down") // it was, between two looks
 			})
 			if c.killed {
 				s.kill(t, cmd, true)
