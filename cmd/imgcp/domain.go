@@ -127,6 +127,12 @@ func (f *domainFlags) run(ctx context.Context, args []string) error {
 	if f.pause && window == nil {
 		return usageError{errors.New("--pause is for --between: it says what happens when the time is over")}
 	}
+	if f.pause && f.shutdown {
+		return usageError{errors.New("--pause is not for --shutdown: a guest that was shut down would wait for the next window")}
+	}
+	if f.throttle != "" && f.live != string(archive.Freeze) {
+		return usageError{errors.New("--throttle is for --live=freeze: the other ways have no overlay to merge")}
+	}
 	if window != nil {
 		window.pauses = f.pause
 	}
