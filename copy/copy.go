@@ -141,7 +141,7 @@ func (c *copier) run(ctx context.Context) error {
 	if err := c.writeFlat(ctx); err != nil {
 		return err
 	}
-	keep, err := c.resume()
+	keep, err := c.resume(ctx)
 	if err != nil {
 		return err
 	}

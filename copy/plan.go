@@ -44,7 +44,7 @@ func (asIfLive) Snapshot(_ context.Context, i source.LiveImage) (*source.Snapsho
 }
 
 func (c *copier) plan(ctx context.Context) error {
-	from, err := c.resume()
+	from, err := c.resume(ctx)
 	if err != nil {
 		return err
 	}

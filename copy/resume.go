@@ -4,6 +4,7 @@ package imgcopy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"imgward/copy/checkpoint"
@@ -20,6 +22,7 @@ import (
 	"imgward/copy/digest"
 	"imgward/copy/move"
 	"imgward/copy/rescue"
+	"imgward/copy/source"
 )
 
 // journal remembers on the medium how far a copy has come, so that it can go on after a signal, a crash or a power cut.
@@ -29,6 +32,7 @@ type journal struct {
 	f     *os.File // the target's
 	state checkpoint.State
 	old   bool // there was a state of an earlier run
+	same  bool // as it was then, the source is a file, or a device that certainly has not been written to
 	every int64
 	log   *slog.Logger
 
@@ -49,6 +53,9 @@ func openJournal(c *copier) (*journal, error) {
 		return nil, nil
 	}
 	j := &journal{path: path, log: c.opts.Log, every: c.opts.Checkpoint}
+	if c.src.Kind == source.Device {
+		_ = c.src.File.Sync() // what others wrote is counted when it leaves the cache; what fails to is not in the copy either
+	}
 	j.state.Source = checkpoint.Identify(c.src.Name, &c.src.Stat, c.src.Size)
 	old, err := checkpoint.Load(path)
 	if err == nil {
@@ -56,7 +63,9 @@ func openJournal(c *copier) (*journal, error) {
 	}
 	switch {
 	case err == nil:
-		j.state, j.old = old, true
+		j.old, j.same = true, old.Source.Unwritten(j.state.Source)
+		old.Source = j.state.Source
+		j.state = old
 	case errors.Is(err, checkpoint.ErrVersion), errors.Is(err, checkpoint.ErrNoFile):
 		return nil, fmt.Errorf("--resume: %w; imgcp left it as it is. To start over, remove it", err)
 	case !errors.Is(err, fs.ErrNotExist):
@@ -66,7 +75,7 @@ func openJournal(c *copier) (*journal, error) {
 }
 
 // resume finds out how much of an earlier copy stays, and sets where this one goes on.
-func (c *copier) resume() (keep int64, err error) {
+func (c *copier) resume(ctx context.Context) (keep int64, err error) {
 	if !c.opts.Resume || dest.Whole(c.dst) {
 		return 0, nil
 	}
@@ -77,37 +86,79 @@ func (c *copier) resume() (keep int64, err error) {
 	if err != nil || f == nil {
 		return 0, err
 	}
-	return c.keep(f), nil
+	keep, err = c.keep(ctx, f)
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	if err != nil {
+		c.opts.Log.Warn("cannot resume the earlier copy, copying everything again", "destination", f.Name(), "why", err)
+		return 0, nil
+	}
+	return keep, nil
 }
 
 // keep is how much of the contents of a file may stay.
-func (c *copier) keep(f *os.File) int64 {
+func (c *copier) keep(ctx context.Context, f *os.File) (int64, error) {
 	j := c.journal
 	if !j.old || j.state.Durable == 0 {
-		return 0
+		return 0, nil
 	}
 	now, err := identify(f)
-	if err == nil && now.Rdev == 0 && now.Size < j.state.Durable {
-		err = errors.New("it has become shorter")
-	}
-	if err == nil {
-		now.Size, now.MTime = j.state.Target.Size, j.state.Target.MTime // both change with every write of this copy
-		err = j.state.Target.Same(now)
-	}
-	if err == nil {
-		err = sample(c.src.File, f, j.state.Durable)
-	}
 	if err != nil {
-		j.log.Warn("cannot resume the earlier copy, copying everything again", "destination", f.Name(), "why", err)
-		return 0
+		return 0, err
 	}
-	c.prog.Resumed.Store(j.state.Durable)
-	c.order.Add(move.Step{Len: j.state.Durable, Method: move.MethodDone})
+	if now.Rdev == 0 && now.Size < j.state.Durable {
+		return 0, errors.New("it has become shorter")
+	}
+	now.Size, now.MTime = j.state.Target.Size, j.state.Target.MTime // both change with every write of this copy
+	if err := j.state.Target.Same(now); err != nil {
+		return 0, err
+	}
+	keep := j.state.Durable
+	if err := sample(c.src.File, f, keep); err != nil {
+		return 0, err
+	}
+	if !j.same || !j.state.Target.SameDisk(now) {
+		if keep, err = c.equal(ctx, f, keep); err != nil || keep == 0 {
+			return 0, err
+		}
+	}
+	c.prog.Resumed.Store(keep)
+	c.order.Add(move.Step{Len: keep, Method: move.MethodDone})
 	for _, r := range j.state.Bad {
-		c.bad.MarkBad(r.Off, r.Len)
+		if r.Off < keep {
+			c.bad.MarkBad(r.Off, min(r.Len, keep-r.Off))
+		}
 	}
-	j.saved = j.state.Durable
-	return j.state.Durable
+	j.state.Durable, j.saved = keep, keep
+	return keep, nil
+}
+
+// equal compares the first n bytes of the source and of an earlier copy, and is how much of that is equal, in whole blocks.
+func (c *copier) equal(ctx context.Context, f *os.File, n int64) (int64, error) {
+	c.opts.Log.Info("a device may have been written to since, so imgcp compares what was copied earlier", "source", c.src.Name,
+		"destination", f.Name(), "copied", move.Bytes(n))
+	var sums [2]*digest.Tree
+	group, inner := errgroup.WithContext(ctx)
+	for i, of := range []*os.File{c.src.File, f} {
+		h := move.NewHandle(of, unix.O_RDONLY, true)
+		defer h.Close()
+		h.Medium = of == f
+		sums[i] = digest.New(digest.XXH3, n)
+		group.Go(func() error {
+			return hash(inner, h, sums[i], move.Span{Off: 0, N: n}, c.opts, countedReader(h, &c.prog.Checked))
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	a, b := sums[0].Blocks(), sums[1].Blocks()
+	for i := range a {
+		if a[i] != b[i] {
+			return int64(i) * digest.Block, nil
+		}
+	}
+	return n, nil
 }
 
 func identify(f *os.File) (checkpoint.Identity, error) {
@@ -119,7 +170,7 @@ func identify(f *os.File) (checkpoint.Identity, error) {
 }
 
 // samples of a MiB are compared before a copy goes on: the ends of what is there, and places in between that nobody can
-// guess. A source that was written to without its times changing (a block device, mmap) shows here.
+// guess. A source that was written to without its times changing (by mmap, or another host) shows here, most likely.
 const samples = 16
 
 func sample(src, dst *os.File, durable int64) error {

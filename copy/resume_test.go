@@ -17,6 +17,7 @@ import (
 
 	"imgward/copy/checkpoint"
 	"imgward/copy/dest"
+	"imgward/copy/digest"
 	"imgward/copy/internal/testfault"
 	"imgward/copy/internal/testimg"
 	"imgward/copy/internal/testvol"
@@ -30,6 +31,11 @@ var errStopped = errors.New("stopped by the test")
 // interrupted copies until about half of the image is there.
 func interrupted(t *testing.T, from, to string, change func(*Options)) {
 	t.Helper()
+	interruptedAt(t, from, to, resumeSize/2, change)
+}
+
+func interruptedAt(t *testing.T, from, to string, at int64, change func(*Options)) {
+	t.Helper()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	o := resuming()
 	if change != nil {
@@ -37,7 +43,7 @@ func interrupted(t *testing.T, from, to string, change func(*Options)) {
 	}
 	o.Requests = 2
 	o.Explain = func(s move.Step) {
-		if s.Off > resumeSize/2 {
+		if s.Off > at {
 			cancel(errStopped)
 		}
 	}
@@ -110,6 +116,56 @@ func TestResumeDevice(t *testing.T) {
 		t.Error("everything was copied again")
 	}
 	testimg.OnlyHolds(t, states)
+}
+
+// TestResumeComparesDevices: a device has no times. Where it is not certain that it holds what it held, samples are not enough:
+// of an image of many GiB they hardly ever meet what a machine has written.
+func TestResumeComparesDevices(t *testing.T) {
+	const size = 2*digest.Block + 16*mib
+	otherBoot := func(t *testing.T, state string, change func(*checkpoint.State)) {
+		t.Helper()
+		s, err := checkpoint.Load(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&s)
+		if err := s.Save(state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(t *testing.T, from, to, state string)
+		keeps  bool // some; else all
+	}{
+		"nothing happened":          {func(*testing.T, string, string, string) {}, false},
+		"the source was written to": {func(t *testing.T, from, _, _ string) { poke(t, from, 70*mib) }, true},
+		"the source was discarded": {func(t *testing.T, from, _, _ string) {
+			testvol.Run(t, "blkdiscard", "-o", "73400320", "-l", "4096", from)
+		}, true},
+		"the destination is another one": {func(t *testing.T, _, to, state string) {
+			poke(t, to, 70*mib)
+			otherBoot(t, state, func(s *checkpoint.State) { s.Target.Disk += "0" })
+		}, true},
+		"the host has been booted": {func(t *testing.T, _, _, state string) {
+			otherBoot(t, state, func(s *checkpoint.State) { s.Source.Disk, s.Target.Disk = "a", "a" })
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, _ := testimg.Dirs(t)
+			image := testimg.New(t, src+"/image", 16, size)
+			addNoise(t, image, 71*mib)
+			from, to := testvol.Attach(t, image), testvol.Device(t, size)
+			states := filepath.Join(t.TempDir(), "states")
+			options := func(o *Options) { o.Overwrite, o.StateDir, o.Checkpoint = dest.Replace, states, 32*mib }
+			interruptedAt(t, from, to, 100*mib, options)
+			state, _ := filepath.Glob(states + "/*")
+			c.change(t, from, to, state[0])
+			r := resumed(t, from, to, options)
+			if c.keeps && r.Resumed != digest.Block || !c.keeps && r.Resumed < 96*mib {
+				t.Errorf("%d MiB were kept", r.Resumed/mib)
+			}
+		})
+	}
 }
 
 // TestResumeNoticesChanges: whatever has changed meanwhile, the copy is of the image as it is now.

@@ -42,6 +42,9 @@ type Identity struct {
 	Rdev  uint64 `json:"rdev,omitempty"`
 	Size  int64  `json:"size"`
 	MTime int64  `json:"mtime_ns,omitempty"` // of a source; writing the copy changes its own
+	// Disk and Writes are for a block device, which has no times (sys.Disk).
+	Disk   string `json:"disk,omitempty"`
+	Writes string `json:"writes,omitempty"`
 }
 
 // Identify describes what st is; size is given apart, for a block device's is not in st.
@@ -49,6 +52,7 @@ func Identify(path string, st *unix.Stat_t, size int64) Identity {
 	id := Identity{Path: path, Size: size}
 	if st.Mode&unix.S_IFMT == unix.S_IFBLK { // the node's own inode changes at every boot
 		id.Rdev = st.Rdev
+		id.Disk, id.Writes = sys.Disk(st.Rdev)
 		return id
 	}
 	id.Dev, id.Ino, id.MTime = st.Dev, st.Ino, st.Mtim.Nano()
@@ -66,6 +70,17 @@ func (i Identity) Same(now Identity) error {
 		return errors.New("it has been written to")
 	}
 	return nil
+}
+
+// SameDisk reports whether a block device that is the Same certainly leads to the disk that it led to. A file does.
+func (i Identity) SameDisk(now Identity) bool {
+	return i.Rdev == 0 || i.Disk != "" && i.Disk == now.Disk
+}
+
+// Unwritten reports whether a block device that is the Same certainly holds what it held: this host has not written to it.
+// Of a file, Same has said that.
+func (i Identity) Unwritten(now Identity) bool {
+	return i.Rdev == 0 || i.SameDisk(now) && i.Writes != "" && i.Writes == now.Writes
 }
 
 // ErrVersion says that the file was written by another version of imgcp.

@@ -35,7 +35,7 @@ func Whole(from, to string) bool {
 		return false
 	}
 	now, err := ends(from, to)
-	return err == nil && was.Source.Same(now.Source) == nil && was.Target.Same(now.Target) == nil
+	return err == nil && was.Source.Same(now.Source) == nil && was.Source.Unwritten(now.Source) && was.Target.Same(now.Target) == nil
 }
 
 // ForgetWhole removes what NoteWhole left.
