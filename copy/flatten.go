@@ -36,7 +36,7 @@ func (c *copier) openFlat(ctx context.Context) error {
 	im, err := flat.Open(ctx, c.src.File, path, guard.HostDirect{}.Open)
 	if err != nil {
 		if errors.Is(err, flat.ErrFormat) {
-			err = fmt.Errorf("%w. To make one image of it: qemu-img convert -O raw %s COPY", err, c.src.Name)
+			err = fmt.Errorf("%w. To make one image of it: qemu-img convert -O raw %s COPY", err, guard.ShellWord(c.src.Name))
 		}
 		return fmt.Errorf("--flat: %w", err)
 	}
@@ -69,7 +69,7 @@ func (c *copier) checkFlat() error {
 		}
 	}
 	if dest.NewName(c.dst) == "" {
-		return fmt.Errorf("--flat makes a new file. Into what is there: qemu-img convert -n -O raw %s DESTINATION", c.src.Name)
+		return fmt.Errorf("--flat makes a new file. Into what is there: qemu-img convert -n -O raw %s DESTINATION", guard.ShellWord(c.src.Name))
 	}
 	return nil
 }

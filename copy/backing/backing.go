@@ -59,7 +59,7 @@ func (s *Set) Add(ctx context.Context, open chain.Open, path, format string) (*F
 		s.Files = append(s.Files, r.found...)
 		slices.SortStableFunc(s.Files, func(a, b *File) int { return a.Depth - b.Depth })
 	}
-	return f, err
+	return f, wayOut(err, path)
 }
 
 type reader struct {
@@ -123,8 +123,10 @@ func (r *reader) needs(from io.ReaderAt, f *File) (err error) {
 			return fmt.Errorf("%s: %w", f.Path, err)
 		}
 	}
-	if f.Format == "vhdx" || f.Format == "vpc" {
-		return f.refuse("whether it has a parent is not known to imgcp")
+	if parent, err := difference(from, f.Format); err != nil {
+		return fmt.Errorf("%s (%s): %w", f.Path, f.Format, err)
+	} else if parent {
+		return f.refuse("it is the difference of another image, which imgcp does not look for")
 	}
 	links, elsewhere, err := chain.Direct(from, f.Path, f.Format)
 	switch {
@@ -166,23 +168,29 @@ func (r *reader) needs(from io.ReaderAt, f *File) (err error) {
 	return nil
 }
 
-// probe is chain.Probe, and knows the formats of which it cannot be seen easily whether they need others.
-func probe(r io.ReaderAt) (string, error) {
-	var head [8]byte
-	if n, _ := r.ReadAt(head[:], 0); n == len(head) {
-		switch string(head[:]) {
-		case "vhdxfile":
-			return "vhdx", nil
-		case "conectix":
-			return "vpc", nil
-		}
-	}
-	return chain.Probe(r)
+func (f *File) refuse(why string) error {
+	return fmt.Errorf("%s (%s) %w: %s", f.Path, f.Format, ErrRewrite, why)
 }
 
-func (f *File) refuse(why string) error {
-	return fmt.Errorf("%s (%s) %w: %s. To make one image of it: qemu-img convert -O qcow2 %s COPY; to copy it alone: --alone",
-		f.Path, f.Format, ErrRewrite, why, f.Path)
+// wayOut says what helps against ErrRewrite for the image at path.
+func wayOut(err error, path string) error {
+	if !errors.Is(err, ErrRewrite) {
+		return err
+	}
+	return fmt.Errorf("%w. To make one image of it: qemu-img convert -O qcow2 %s COPY; to copy it alone: --alone", err, guard.ShellWord(path))
+}
+
+// Elsewhere is what an image needs that is no file of this host, or not known to be one. path is its name, absolute.
+func Elsewhere(r io.ReaderAt, path string) []string {
+	format, err := probe(r)
+	if err != nil {
+		return nil
+	}
+	if parent, _ := difference(r, format); parent {
+		return []string{"the image of which it is the difference (" + format + ")"}
+	}
+	_, elsewhere, _ := chain.Direct(r, path, format)
+	return elsewhere
 }
 
 // Needs reports whether the file names others.
@@ -214,7 +222,7 @@ func (f *File) Rewrite(r io.ReaderAt, dir string, names map[*File]string) ([]byt
 	}
 	b, err := h.Encode()
 	if err != nil {
-		return nil, f.refuse(err.Error())
+		return nil, wayOut(f.refuse(err.Error()), f.Path)
 	}
 	return b, nil
 }

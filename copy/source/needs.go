@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imgward/copy/backing"
 	"imgward/copy/internal/sys"
 	"imgward/guard"
 	"imgward/guard/chain"
@@ -17,7 +18,7 @@ import (
 // warnOfOthers says which other files an image needs: its copy alone does not open elsewhere, or opens another file of that
 // name.
 func (s *Source) warnOfOthers(o *Options) {
-	if o.Alone || s.Kind != Regular {
+	if o.Alone || s.Kind == Stream {
 		return
 	}
 	path, err := Resolve(s.Name)
@@ -35,8 +36,13 @@ func (s *Source) warnOfOthers(o *Options) {
 	for _, l := range links {
 		others = append(others, string(l.Role)+" "+l.Path)
 	}
-	if len(others) > 0 {
+	elsewhere := backing.Elsewhere(s.File, path)
+	switch {
+	case len(others) > 0:
 		o.Log.Warn("this image needs other files, which are not copied with it: --chain copies them too, --flat makes one image of "+
 			"all, --alone says that you mean it", "image", s.Name, "needs", strings.Join(others, ", "))
+	case len(elsewhere) > 0:
+		o.Log.Warn("this image needs something else, which is not copied with it; --alone says that you mean it", "image", s.Name,
+			"needs", strings.Join(elsewhere, ", "))
 	}
 }
