@@ -40,3 +40,29 @@ func TestReserve(t *testing.T) {
 		testimg.Remove(t, dst+"/copy")
 	}
 }
+
+// TestReserveZeroes: of zeroes that were written few blocks are reserved, for each piece of them costs a call to give back.
+func TestReserveZeroes(t *testing.T) {
+	const size, most = 256 * mib, 40
+	testvol.Root(t)
+	src, dst := testimg.Dirs(t)
+	zeroes, err := os.Create(src + "/zeroes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zeroes.Close()
+	for off := int64(0); off < size; off += mib {
+		if _, err := zeroes.WriteAt(make([]byte, mib), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var f testfault.Faults
+	mnt := testfault.Mount(t, dst, &f)
+	mustCopy(t, zeroes.Name(), mnt+"/copy", nil)
+	if got := f.Count("fallocate"); got > most {
+		t.Errorf("%d calls of fallocate for %d MiB of zeroes", got, size/mib)
+	}
+	if st := testimg.Stat(t, dst+"/copy"); st.Size != size || st.Blocks > 0 {
+		t.Errorf("the copy has %d bytes in %d blocks", st.Size, st.Blocks)
+	}
+}

@@ -40,10 +40,11 @@ type feeder struct {
 	seq   int64
 	hole  int64 // the longest piece of hole
 	chunk int64 // the longest piece that holds data
-	// reserve is told of each run of data without gaps before any of its pieces is given out, and says whether it has
-	// reserved the blocks; nil: nobody does.
-	reserve  func(run Span) bool
-	reserved bool // the run ahead is
+	// reserve is asked about each run of data without gaps before any of its pieces is given out: it says whether it has
+	// reserved the blocks of its first n bytes, and is asked again about what follows them; nil: nobody does.
+	reserve  func(run Span) (n int64, reserved bool)
+	decided  int64 // up to where reserve has decided
+	reserved bool  // what is ahead is, up to there
 }
 
 // next returns the next piece; ok is false at the end of the image.
@@ -77,12 +78,21 @@ func (f *feeder) next() (p Piece, ok bool, err error) {
 
 // load makes sure that something is ahead.
 func (f *feeder) load() (ok bool, err error) {
-	if f.ahead.Len > 0 {
-		return true, nil
+	if f.ahead.Len == 0 {
+		if f.ahead, ok, err = f.s.Next(); !ok || err != nil {
+			return false, err
+		}
+		f.reserved, f.decided = false, f.ahead.Off
+		if f.ahead.Hole || f.ahead.Gaps || f.reserve == nil {
+			f.decided = f.ahead.End()
+		}
 	}
-	f.ahead, ok, err = f.s.Next()
-	f.reserved = ok && !f.ahead.Hole && !f.ahead.Gaps && f.reserve != nil && f.reserve(Span{f.ahead.Off, f.ahead.Len})
-	return ok, err
+	if f.ahead.Off >= f.decided {
+		var n int64
+		n, f.reserved = f.reserve(Span{f.ahead.Off, f.ahead.Len})
+		f.decided = f.ahead.Off + n
+	}
+	return true, nil
 }
 
 func (f *feeder) take(n int64) {

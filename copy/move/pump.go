@@ -63,7 +63,7 @@ func NewPump(src, dst *os.File, o PumpOptions) *Pump {
 	case p.Dst.direct != nil:
 		p.Method = MethodDirect
 		if o.Reserve {
-			p.ahead = &reserver{f: dst}
+			p.ahead = newReserver(dst)
 		}
 	case mostlyCached(p.Src, o.Size):
 		p.requests, p.cached = min(p.requests, cacheToCache), true
@@ -103,7 +103,7 @@ func (p *Pump) Run(ctx context.Context, off, end int64) error {
 		s.chunk = cachePiece
 	}
 	if p.ahead != nil {
-		s.reserve = p.ahead.run
+		s.reserve = p.ahead.reserve
 	}
 	return s.Run(ctx, off, end)
 }

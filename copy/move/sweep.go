@@ -28,7 +28,7 @@ type Sweep struct {
 	Read  func(ctx context.Context, b []byte, off int64) error
 	chunk int64 // of a piece that holds data; 0: Chunk
 	// reserve is the feeder's.
-	reserve func(run Span) bool
+	reserve func(run Span) (n int64, reserved bool)
 	// Visit gets every piece once, in no order; b is as long as the piece, holes as zeroes, and its own until Visit returns.
 	// For a hole b is nil.
 	Visit func(ctx context.Context, p Piece, b []byte) error
