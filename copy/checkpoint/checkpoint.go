@@ -9,9 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -149,29 +147,5 @@ func (s State) Save(path string) error {
 	if err != nil {
 		return err
 	}
-	temp := path + ".new"
-	create := func() (*os.File, error) { return os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) }
-	f, err := create()
-	if errors.Is(err, fs.ErrExist) && isLeftover(temp) {
-		if err = os.Remove(temp); err == nil {
-			f, err = create()
-		}
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return sys.SyncDir(filepath.Dir(path))
-}
-
-// isLeftover says whether a file may be one of ours that a kill left behind.
-func isLeftover(path string) bool {
-	var st unix.Stat_t
-	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 && int(st.Uid) == os.Geteuid()
+	return sys.ReplaceFile(path, append(b, '\n'))
 }

@@ -101,11 +101,7 @@ var overlayName = regexp.MustCompile(`\.imgcp-[0-9a-f]{8}\.qcow2$`)
 
 // strange says which disks are on overlays that nothing is known of here: the domain came from where it was being copied.
 func strange(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain) error {
-	text, err := conn.XML(ctx, d, libvirtd.XML{Inactive: !d.Active})
-	if err != nil {
-		return err
-	}
-	desc, err := describe(ctx, text, conn)
+	desc, err := lookAt(ctx, conn, d)
 	if err != nil {
 		return err
 	}

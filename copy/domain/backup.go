@@ -154,19 +154,10 @@ func (r *run) pull(ctx context.Context, targets []string) error {
 		if f.Kind != archive.Disk || !slices.Contains(targets, f.Target) {
 			continue
 		}
-		r.tell(f, false)
-		err := r.pullDisk(ctx, f)
-		f.State, f.Error = archive.Copied, ""
-		switch {
-		case err != nil:
-			f.State, f.Error, f.BLAKE3 = archive.Failed, err.Error(), ""
-		case r.copy.Verify:
-			f.State = archive.Verified
+		r.report(f, false)
+		if err := r.finished(ctx, f, r.copy.Verify, r.pullDisk(ctx, f)); err != nil {
+			return err
 		}
-		if e := r.a.Update(func(m *archive.Manifest) { *m.Find(f.Path) = *f }); e != nil || err != nil {
-			return errors.Join(err, e)
-		}
-		r.tell(f, true)
 	}
 	return nil
 }
@@ -250,8 +241,8 @@ func (r *run) pullDisk(ctx context.Context, f *archive.File) error {
 	return err
 }
 
-// eachLeaf tells of every leaf whether all of it is zeroes.
-func eachLeaf(c *nbd.Client, tell func(off, n int64, zero bool) error) error {
+// eachLeaf calls do for every leaf, and says whether all of it is zeroes.
+func eachLeaf(c *nbd.Client, do func(off, n int64, zero bool) error) error {
 	var zeroTo, dataTo int64 // what is known from here on
 	for off := int64(0); off < c.Size(); off += digest.Leaf {
 		end := min(off+digest.Leaf, c.Size())
@@ -274,7 +265,7 @@ func eachLeaf(c *nbd.Client, tell func(off, n int64, zero bool) error) error {
 				}
 			}
 		}
-		if err := tell(off, end-off, zero); err != nil {
+		if err := do(off, end-off, zero); err != nil {
 			return err
 		}
 	}
@@ -317,7 +308,7 @@ func (m *merger) abortBackup(ctx context.Context) error {
 	var is backupSocket
 	text, err := m.conn.BackupXML(ctx, d)
 	if errors.Is(err, libvirtd.ErrNoBackup) { // it may be about to begin
-		if err := m.settle(ctx); err != nil {
+		if err := m.waitForLibvirt(ctx); err != nil {
 			return err
 		}
 		text, err = m.conn.BackupXML(ctx, d)
@@ -332,7 +323,7 @@ func (m *merger) abortBackup(ctx context.Context) error {
 		return err
 	}
 	if filepath.Dir(is.Server.Socket) != m.in.Scratch {
-		return nil // somebody else's: ours has ended
+		return nil // somebody else's: this run's has ended
 	}
 	if err := m.conn.AbortJob(ctx, d); err != nil {
 		return err

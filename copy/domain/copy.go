@@ -353,27 +353,32 @@ func (r *run) copyFiles(ctx context.Context, wanted func(*archive.File) bool) er
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		r.tell(f, false)
-		err := r.file(ctx, f)
-		f.State, f.Error = archive.Copied, ""
-		switch {
-		case err != nil:
-			f.State, f.Error = archive.Failed, imgcopy.Cause(ctx, err).Error()
-		case r.copy.Verify && isImage(f):
-			f.State = archive.Verified
-		}
-		if e := r.a.Update(func(m *archive.Manifest) { *m.Find(f.Path) = *f }); e != nil {
-			return errors.Join(err, e)
-		}
-		r.tell(f, true)
-		if err != nil {
+		r.report(f, false)
+		if err := r.finished(ctx, f, r.copy.Verify && isImage(f), r.file(ctx, f)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *run) tell(f *archive.File, done bool) {
+// finished writes down and reports what became of a file: a copy, compared with its source if verified is set, unless err says
+// otherwise. It returns err, and what went wrong here.
+func (r *run) finished(ctx context.Context, f *archive.File, verified bool, err error) error {
+	f.State, f.Error = archive.Copied, ""
+	switch {
+	case err != nil:
+		f.State, f.Error, f.BLAKE3 = archive.Failed, imgcopy.Cause(ctx, err).Error(), ""
+	case verified:
+		f.State = archive.Verified
+	}
+	if e := r.a.Update(func(m *archive.Manifest) { *m.Find(f.Path) = *f }); e != nil {
+		return errors.Join(err, e)
+	}
+	r.report(f, true)
+	return err
+}
+
+func (r *run) report(f *archive.File, done bool) {
 	if r.o.File != nil {
 		r.o.File(r.d.Name, *f, done)
 	}

@@ -7,9 +7,11 @@ import (
 	"encoding/xml"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"imgward/copy/domain/archive"
+	"imgward/copy/domain/libvirtd"
 )
 
 // description is what a copy needs to know of a domain's XML (formatdomain.html).
@@ -185,6 +187,15 @@ func describe(ctx context.Context, text string, v volumes) (*description, error)
 	return d, nil
 }
 
+// lookAt describes a domain as it runs, or by its definition.
+func lookAt(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain) (*description, error) {
+	text, err := conn.XML(ctx, d, libvirtd.XML{Inactive: !d.Active})
+	if err != nil {
+		return nil, err
+	}
+	return describe(ctx, text, conn)
+}
+
 // omissions are what the domain has and no copy can have. pulled: QEMU reads the disks.
 func (d *description) omissions(pulled bool) (out []archive.Omission) {
 	for _, disk := range d.Disks {
@@ -225,13 +236,8 @@ func (d *description) pools() (names []string) {
 }
 
 func appendNew(names []string, name string) []string {
-	if name == "" {
+	if name == "" || slices.Contains(names, name) {
 		return names
-	}
-	for _, n := range names {
-		if n == name {
-			return names
-		}
 	}
 	return append(names, name)
 }

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/copy/domain/archive"
-	"imgward/copy/domain/libvirtd"
+	"imgward/copy/internal/sys"
 	"imgward/copy/live"
 	"imgward/copy/move"
 	"imgward/guard"
@@ -82,7 +82,7 @@ func (r *run) planOverlays() (overlays []overlay, err error) {
 		}
 		dir := r.o.Scratch
 		switch {
-		case dir == "" && kindOf(d.path) == "file":
+		case dir == "" && !isDevice(d.path):
 			dir = filepath.Dir(d.path)
 		case dir == "":
 			return nil, fmt.Errorf("%s is the block device %s: name a directory for its overlay with --scratch", d.Target.Dev, d.path)
@@ -182,11 +182,7 @@ func (r *run) snapshot(ctx context.Context) error {
 
 // allFrozen looks for a disk that came or went between the description and the snapshot.
 func (r *run) allFrozen(ctx context.Context) error {
-	text, err := r.o.Conn.XML(ctx, r.d, libvirtd.XML{})
-	if err != nil {
-		return err
-	}
-	now, err := describe(ctx, text, r.o.Conn)
+	now, err := lookAt(ctx, r.o.Conn, r.d)
 	if err != nil {
 		return err
 	}
@@ -279,18 +275,9 @@ func spaceFor(overlays []overlay) error {
 // watchSpace ends the context when there is no room for what the guest writes.
 func watchSpace(ctx context.Context, overlays []overlay) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
+	watching, stop := context.WithCancel(ctx)
 	go func() {
-		tick := time.NewTicker(reserveEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+		for sys.Sleep(watching, reserveEvery) == nil {
 			for _, o := range overlays {
 				if free, reserve, err := room(o.File); err == nil && free < reserve {
 					cancel(fmt.Errorf("%w: %w", move.ErrNoSpace, errOverlaySpace))
@@ -298,11 +285,5 @@ func watchSpace(ctx context.Context, overlays []overlay) (context.Context, func(
 			}
 		}
 	}()
-	var stopped bool
-	return ctx, func() {
-		if !stopped {
-			stopped = true
-			close(done)
-		}
-	}
+	return ctx, stop
 }

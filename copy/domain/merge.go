@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"imgward/copy/domain/libvirtd"
+	"imgward/copy/internal/sys"
 	"imgward/guard"
 )
 
@@ -26,7 +27,7 @@ type merger struct {
 	// Limit is for how long one disk's merge may go on; beyond, the disk stays on its overlay for --repair.
 	limit time.Duration
 
-	settled bool
+	waited bool // for libvirt to have done what an earlier run asked for
 }
 
 // mergeLimit: a merge that a guest outruns for so long has to wait for a quieter hour.
@@ -70,7 +71,7 @@ func (m *merger) bringBack(ctx context.Context, o *overlay) error {
 	now, active, err := m.source(ctx, o.Target)
 	if err == nil && active && now == o.Image && o.Phase == inOverlay {
 		// The snapshot may still be under way, or about to begin.
-		if err := m.settle(ctx); err != nil {
+		if err := m.waitForLibvirt(ctx); err != nil {
 			return err
 		}
 		now, active, err = m.source(ctx, o.Target)
@@ -105,21 +106,21 @@ func (m *merger) bringBack(ctx context.Context, o *overlay) error {
 		now, o.Image, o.File)
 }
 
-// settleLimit is how long a snapshot may take, with a guest whose agent is slow to freeze and thaw.
-const settleLimit = 5 * time.Minute
+// snapshotLimit is how long a snapshot may take, with a guest whose agent is slow to freeze and thaw.
+const snapshotLimit = 5 * time.Minute
 
 // underway is how long libvirt may have a request lie before it begins: its caller's end and a new connection take longer.
 const underway = time.Second
 
-// settle waits until libvirt has done what a killed or interrupted run has asked of it. It does so once.
-func (m *merger) settle(ctx context.Context) error {
-	if m.settled {
+// waitForLibvirt waits until libvirt has done what a killed or interrupted run has asked of it. It does so once.
+func (m *merger) waitForLibvirt(ctx context.Context) error {
+	if m.waited {
 		return nil
 	}
 	for range 2 {
-		err := m.conn.Settle(ctx, m.d)
-		for end := time.Now().Add(settleLimit); errors.Is(err, libvirtd.ErrBusy) && time.Now().Before(end); {
-			err = m.conn.Settle(ctx, m.d)
+		err := m.conn.WaitForJobs(ctx, m.d)
+		for end := time.Now().Add(snapshotLimit); errors.Is(err, libvirtd.ErrBusy) && time.Now().Before(end); {
+			err = m.conn.WaitForJobs(ctx, m.d)
 		}
 		if errors.Is(err, libvirtd.ErrNoDomain) || errors.Is(err, libvirtd.ErrInvalid) {
 			break // it does not run any more
@@ -129,7 +130,7 @@ func (m *merger) settle(ctx context.Context) error {
 		}
 		time.Sleep(underway)
 	}
-	m.settled = true
+	m.waited = true
 	return nil
 }
 
@@ -153,10 +154,7 @@ func (m *merger) describe(ctx context.Context) (desc *description, active bool, 
 	d, err := m.conn.Again(ctx, m.d)
 	if err == nil {
 		m.d = d
-		var text string
-		if text, err = m.conn.XML(ctx, d, libvirtd.XML{Inactive: !d.Active}); err == nil {
-			desc, err = describe(ctx, text, m.conn)
-		}
+		desc, err = lookAt(ctx, m.conn, d)
 	}
 	if errors.Is(err, libvirtd.ErrNoDomain) {
 		return nil, false, nil
@@ -203,10 +201,8 @@ func (m *merger) live(ctx context.Context, o *overlay) error {
 			return errors.Join(fmt.Errorf("the guest writes faster than its overlay %s can be merged, for %v now; --throttle=RATE slows it down",
 				o.File, m.limit), m.conn.AbortBlockJob(ctx, m.d, o.Target))
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(mergePoll):
+		if err := sys.Sleep(ctx, mergePoll); err != nil {
+			return err
 		}
 	}
 }

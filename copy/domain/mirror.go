@@ -18,6 +18,7 @@ import (
 	imgcopy "imgward/copy"
 	"imgward/copy/domain/archive"
 	"imgward/copy/domain/libvirtd"
+	"imgward/copy/internal/sys"
 	"imgward/copy/move"
 	"imgward/copy/source"
 )
@@ -55,7 +56,7 @@ func (r *run) mirror(ctx context.Context) error {
 	}
 	err := r.changing(ctx, func(*merger) error {
 		for _, f := range files {
-			r.tell(f, false)
+			r.report(f, false)
 			if err := r.beginMirror(ctx, f); err != nil {
 				return err
 			}
@@ -219,10 +220,8 @@ func (r *run) untilEnd(ctx context.Context) error {
 				}
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(mirrorPoll):
+		if err := sys.Sleep(ctx, mirrorPoll); err != nil {
+			return err
 		}
 	}
 }
@@ -243,11 +242,7 @@ func (r *run) mirrors(ctx context.Context) (s mirrorState, err error) {
 	if err != nil {
 		return s, err
 	}
-	text, err := r.o.Conn.XML(ctx, d, libvirtd.XML{})
-	if err != nil {
-		return s, err
-	}
-	desc, err := describe(ctx, text, r.o.Conn)
+	desc, err := lookAt(ctx, r.o.Conn, d)
 	if err != nil {
 		return s, err
 	}
@@ -286,16 +281,9 @@ func (r *run) ended(ctx context.Context, files []*archive.File) error {
 	}
 	var errs []error
 	for _, f := range files {
-		err := r.compare(ctx, f)
-		f.State, f.Error = archive.Verified, ""
-		if err != nil {
-			f.State, f.Error = archive.Failed, imgcopy.Cause(ctx, err).Error()
+		if err := r.finished(ctx, f, true, r.compare(ctx, f)); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.Target, err))
 		}
-		if e := r.a.Update(func(m *archive.Manifest) { *m.Find(f.Path) = *f }); e != nil {
-			return errors.Join(append(errs, e)...)
-		}
-		r.tell(f, true)
 	}
 	if len(errs) > 0 {
 		return errors.Join(errs...)
@@ -335,10 +323,8 @@ func (r *run) claimSoon(ctx context.Context, d *disk) (release func(), err error
 		if !errors.Is(err, source.ErrInUse) || time.Now().After(end) {
 			return release, err
 		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(mirrorPoll):
+		if err := sys.Sleep(ctx, mirrorPoll); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -346,7 +332,7 @@ func (r *run) claimSoon(ctx context.Context, d *disk) (release func(), err error
 // errDiffers is for a mirror that ended before the guest's last write.
 var errDiffers = errors.New("the mirror has not all that the guest wrote last; --resume copies it anew, now that the domain does not run")
 
-// compare makes a mirror durable and ours, and compares it with the disk as the guest saw that.
+// compare makes a mirror durable and this user's, and compares it with the disk as the guest saw that.
 func (r *run) compare(ctx context.Context, f *archive.File) error {
 	name := r.a.Path(f.Path)
 	file, err := r.a.OpenRW(f.Path)
@@ -391,7 +377,7 @@ func (m *merger) endMirror(ctx context.Context, is *mirror) error {
 	for end := time.Now().Add(time.Minute); ; {
 		there, active, err := m.mirrored(ctx, is)
 		if err == nil && active && !there { // it may be about to begin
-			if err = m.settle(ctx); err == nil {
+			if err = m.waitForLibvirt(ctx); err == nil {
 				there, active, err = m.mirrored(ctx, is)
 			}
 		}
@@ -402,10 +388,8 @@ func (m *merger) endMirror(ctx context.Context, is *mirror) error {
 		if time.Now().After(end) {
 			return errors.Join(errors.New("it does not end"), err)
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(mergePoll):
+		if err := sys.Sleep(ctx, mergePoll); err != nil {
+			return err
 		}
 	}
 }

@@ -32,12 +32,8 @@ func MakePlan(ctx context.Context, d libvirtd.Domain, o Options) (Plan, error) {
 		return p, err
 	}
 	p.Transient = !persistent
-	text, err := o.Conn.XML(ctx, d, libvirtd.XML{Inactive: !d.Active})
-	if err != nil {
-		return p, err
-	}
 	r := &run{o: &o, d: d, inv: newInventory(), intent: new(intent)}
-	if r.desc, err = describe(ctx, text, o.Conn); err != nil {
+	if r.desc, err = lookAt(ctx, o.Conn, d); err != nil {
 		return p, err
 	}
 	p.Omitted, err = r.stock(ctx)
@@ -67,11 +63,20 @@ func (p *Plan) hinder(err error) {
 // Estimate is how much data each image of a domain has, by its path: one call of libvirt's for its XML. Of a chain that cannot
 // be read it is what can be.
 func Estimate(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain) (map[string]int64, error) {
-	text, err := conn.XML(ctx, d, libvirtd.XML{Inactive: !d.Active})
+	files, err := images(ctx, conn, d)
 	if err != nil {
 		return nil, err
 	}
-	desc, err := describe(ctx, text, conn)
+	sizes := make(map[string]int64)
+	for i := range files {
+		sizes[files[i].Source] = allocated(&files[i])
+	}
+	return sizes, nil
+}
+
+// images are the files of a domain's disks; of a chain that cannot be read those that can be.
+func images(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain) ([]archive.File, error) {
+	desc, err := lookAt(ctx, conn, d)
 	if err != nil {
 		return nil, err
 	}
@@ -81,11 +86,7 @@ func Estimate(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain) (map[
 			_ = v.disk(ctx, &desc.Disks[i])
 		}
 	}
-	sizes := make(map[string]int64)
-	for i := range v.files {
-		sizes[v.files[i].Source] = allocated(&v.files[i])
-	}
-	return sizes, nil
+	return v.files, nil
 }
 
 // allocated is how much of a file is data.
@@ -99,11 +100,7 @@ func allocated(f *archive.File) int64 {
 
 // Uses says whether a domain has an image or block device, by inode: as a disk, or anywhere in the chain of one.
 func Uses(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain, path string) (bool, error) {
-	text, err := conn.XML(ctx, d, libvirtd.XML{Inactive: !d.Active})
-	if err != nil {
-		return false, err
-	}
-	desc, err := describe(ctx, text, conn)
+	files, err := images(ctx, conn, d)
 	if err != nil {
 		return false, fmt.Errorf("domain %s: %w", d.Name, err)
 	}
@@ -111,16 +108,9 @@ func Uses(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain, path stri
 	if err != nil {
 		return false, err
 	}
-	for i := range desc.Disks {
-		if desc.Disks[i].path == "" {
-			continue
-		}
-		v := newInventory()
-		_ = v.disk(ctx, &desc.Disks[i]) // of a broken chain what can be read
-		for _, f := range v.files {
-			if id, _, err := statID(f.Source); err == nil && id == want {
-				return true, nil
-			}
+	for _, f := range files {
+		if id, _, err := statID(f.Source); err == nil && id == want {
+			return true, nil
 		}
 	}
 	return false, nil

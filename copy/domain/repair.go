@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"imgward/copy/domain/libvirtd"
+	"imgward/copy/internal/sys"
 )
 
 // Repair undoes what an interrupted run has left on a domain, running or not, defined or gone. It is done again and again
@@ -61,10 +62,8 @@ func repair(ctx context.Context, conn *libvirtd.Conn, d libvirtd.Domain, stateDi
 		if !errors.Is(err, ErrRepairing) || time.Now().After(end) {
 			return true, err
 		}
-		select {
-		case <-ctx.Done():
-			return true, context.Cause(ctx)
-		case <-time.After(mergePoll):
+		if err := sys.Sleep(ctx, mergePoll); err != nil {
+			return true, err
 		}
 	}
 	if in == nil {

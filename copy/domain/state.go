@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/copy/domain/archive"
+	"imgward/copy/internal/sys"
 )
 
 // intent is what a run is about to do to a domain or has done, on the medium before it is done: from it --repair knows what
@@ -133,24 +134,7 @@ func (i *intent) save() error {
 	if err != nil {
 		return err
 	}
-	temp := i.path + ".new"
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(temp, i.path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	d, err := os.Open(filepath.Dir(i.path))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return sys.ReplaceFile(i.path, append(b, '\n'))
 }
 
 // done forgets the intent, for nothing is left to undo, and lets others at the domain.

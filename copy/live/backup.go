@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"imgward/copy/domain/libvirtd"
+	"imgward/copy/internal/sys"
 	"imgward/copy/source"
 	"imgward/guard"
 )
@@ -57,7 +58,7 @@ func (b Backup) Snapshot(ctx context.Context, i source.LiveImage) (*source.Snaps
 	f, err := j.result(ctx)
 	if err != nil {
 		err = errors.Join(err, removeIfThere(path))
-		remover.stop()
+		remover.Dismiss()
 		return nil, err
 	}
 	return (&clone{f: f, path: path, own: true, remover: remover}).snapshot(), nil
@@ -165,10 +166,8 @@ func (j *job) frozen(ctx context.Context, start func() (*guardian, error)) (*gua
 // wait polls until the job is over.
 func (j *job) wait(ctx context.Context) error {
 	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(jobPoll):
+		if err := sys.Sleep(ctx, jobPoll); err != nil {
+			return err
 		}
 		state, err := j.Libvirt.Job(ctx, j.d, false)
 		if err != nil {

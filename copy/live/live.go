@@ -10,8 +10,8 @@ package live
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"slices"
 
 	"imgward/copy/source"
 	"imgward/guard"
@@ -30,14 +30,8 @@ func (t Torn) Snapshot(_ context.Context, i source.LiveImage) (*source.Snapshot,
 // domains are the machines that write to the image, by UUID where it is known.
 func domains(i source.LiveImage) ([]string, error) {
 	var names []string
-	seen := make(map[string]bool)
 	for _, u := range i.Uses {
-		name := domain(u)
-		if name == "" {
-			continue
-		}
-		if !seen[name] {
-			seen[name] = true
+		if name := domain(u); name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -52,9 +46,4 @@ func domain(u guard.Use) string {
 		return u.UUID
 	}
 	return u.Domain
-}
-
-// errNoReflink explains why Suspend cannot work.
-func errNoReflink(path, why string) error {
-	return fmt.Errorf("%s cannot be cloned (%s): --live=backup works there", path, why)
 }

@@ -100,9 +100,9 @@ func (s Suspend) suspended(ctx context.Context, names []string, do func() error)
 // clone is the file that a disk is cloned into.
 type clone struct {
 	f       *os.File
-	path    string   // "" for a file without a name
-	own     bool     // made for the copy alone: it may become that
-	remover *remover // removes path if this process is killed
+	path    string // "" for a file without a name
+	own     bool   // made for the copy alone: it may become that
+	remover *Undo  // removes path if this process is killed
 }
 
 // newClone makes it where it can become the copy, if that is on the disk's own file system; else in the disk's directory.
@@ -129,7 +129,7 @@ func (s Suspend) newClone(i source.LiveImage) (*clone, error) {
 		return nil, err
 	}
 	if c.f, err = os.OpenFile(c.path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600); err != nil {
-		c.remover.stop()
+		c.remover.Dismiss()
 		return nil, err
 	}
 	return c, nil
@@ -159,7 +159,7 @@ func (c *clone) snapshot() *source.Snapshot {
 
 // discard removes the name if it is still there: once it is the copy, that is gone or another one.
 func (c *clone) discard() error {
-	defer c.remover.stop()
+	defer c.remover.Dismiss()
 	defer c.f.Close()
 	if c.path == "" {
 		return nil

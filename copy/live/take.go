@@ -5,6 +5,7 @@ package live
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -26,7 +27,7 @@ func (c *clone) rehearse(ctx context.Context, src *os.File, pause time.Duration,
 	}
 	switch {
 	case why != "":
-		return 0, errNoReflink(src.Name(), why)
+		return 0, fmt.Errorf("%s cannot be cloned (%s): --live=backup works there", src.Name(), why)
 	case known:
 		return pause, nil
 	}

@@ -5,6 +5,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"imgward/guard"
@@ -22,14 +23,16 @@ type InUseError struct {
 
 // Error names the image, every domain with its disk target and process, and the way out.
 func (e *InUseError) Error() string {
-	why := make([]string, 0, len(e.Uses))
+	var why []string
 	for _, u := range e.Uses {
-		why = append(why, Describe(u))
+		if d := Describe(u); !slices.Contains(why, d) {
+			why = append(why, d)
+		}
 	}
 	if len(why) == 0 {
 		why = append(why, "another process holds QEMU's image locks on it")
 	}
-	return fmt.Sprintf("%s is in use: %s; %s", e.Path, strings.Join(unique(why), ", and "), e.Hint)
+	return fmt.Sprintf("%s is in use: %s; %s", e.Path, strings.Join(why, ", and "), e.Hint)
 }
 
 // Is makes errors.Is(err, ErrInUse) true.
@@ -71,16 +74,4 @@ func describe(image string, u guard.Use) string {
 		return fmt.Sprintf("%s may be a disk of %s", image, who)
 	}
 	return fmt.Sprintf("%s is open in %s", image, who)
-}
-
-func unique(lines []string) []string {
-	seen := make(map[string]bool, len(lines))
-	out := lines[:0]
-	for _, l := range lines {
-		if !seen[l] {
-			seen[l] = true
-			out = append(out, l)
-		}
-	}
-	return out
 }

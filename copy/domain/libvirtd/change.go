@@ -21,10 +21,10 @@ func (c *Conn) SnapshotDisks(ctx context.Context, d Domain, xml string, quiesce 
 	})
 }
 
-// Settle returns when what a call that nobody waits for any more has begun is over: libvirt goes on with a snapshot whose caller
+// WaitForJobs returns when what a call that nobody waits for any more has begun is over: libvirt goes on with a snapshot whose caller
 // was killed, and describes the domain as it was before until it is done. It changes nothing, but takes the domain's lock for
 // changes (VIR_JOB_MODIFY): it removes a piece of metadata that nobody has.
-func (c *Conn) Settle(ctx context.Context, d Domain) error {
+func (c *Conn) WaitForJobs(ctx context.Context, d Domain) error {
 	return c.ask(ctx, "wait for changes of domain "+d.Name, func(l *libvirt.Libvirt) error {
 		return l.DomainSetMetadata(d.handle, int32(libvirt.DomainMetadataElement), nil, nil, libvirt.OptString{"urn:imgcp:none"},
 			libvirt.DomainAffectLive)

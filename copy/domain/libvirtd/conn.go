@@ -24,6 +24,8 @@ import (
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/digitalocean/go-libvirt/socket/dialers"
+
+	"imgward/copy/internal/sys"
 )
 
 // Default is the URI of the host's own QEMU driver.
@@ -179,10 +181,8 @@ func (c *Conn) connected(ctx context.Context) (*link, error) {
 		if !c.was || time.Now().After(end) {
 			return nil, err
 		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(againPause):
+		if err := sys.Sleep(ctx, againPause); err != nil {
+			return nil, err
 		}
 	}
 }

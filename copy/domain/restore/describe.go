@@ -12,6 +12,7 @@ import (
 
 	"imgward/copy/domain/archive"
 	"imgward/copy/domain/libvirtd"
+	"imgward/copy/domain/xmledit"
 )
 
 // describe makes the XML of the domain, its snapshots and its checkpoints: as they were, with the new places in.
@@ -97,50 +98,45 @@ type rewriter struct {
 
 func (p *Plan) rewrite(ctx context.Context, text string, current bool) (string, error) {
 	r := &rewriter{Plan: p, ctx: ctx, current: current}
-	e := editor{start: r.start, text: r.text}
-	return e.edit(text)
+	e := xmledit.Editor{Start: r.start, Text: r.text}
+	return e.Edit(text)
 }
 
-// ends says whether a path ends with these names.
-func ends(path []string, names ...string) bool {
-	return len(path) >= len(names) && slices.Equal(path[len(path)-len(names):], names)
-}
-
-func (r *rewriter) start(path []string, t *xml.StartElement, at string) (what, error) {
+func (r *rewriter) start(path []string, t *xml.StartElement, at string) (xmledit.What, error) {
 	switch {
-	case ends(path, "devices", "disk"), ends(path, "disks", "disk"):
+	case xmledit.Ends(path, "devices", "disk"), xmledit.Ends(path, "disks", "disk"):
 		return r.startDisk(t, at)
-	case slices.Contains(path, "disk") && ends(path, "mirror"):
-		return drop, nil // a job that the copy has not
+	case slices.Contains(path, "disk") && xmledit.Ends(path, "mirror"):
+		return xmledit.Drop, nil // a job that the copy has not
 	case slices.Contains(path, "disk"):
 		return r.inDisk(path, t)
-	case ends(path, "domainsnapshot", "memory") && attr(t, "file") != "":
+	case xmledit.Ends(path, "domainsnapshot", "memory") && xmledit.Attr(t, "file") != "":
 		return r.replace(t, "file", "the memory of the snapshot")
-	case ends(path, "os", "nvram", "source") && attr(t, "file") != "":
-		set(t, "file", "file", r.as.path(r.path(attr(t, "file"))))
-		return changed, nil
-	case ends(path, "os", "type"):
+	case xmledit.Ends(path, "os", "nvram", "source") && xmledit.Attr(t, "file") != "":
+		xmledit.Set(t, "file", "file", r.as.path(r.path(xmledit.Attr(t, "file"))))
+		return xmledit.Changed, nil
+	case xmledit.Ends(path, "os", "type"):
 		return r.machine(t)
-	case ends(path, "interface", "mac") && attr(t, "address") != "":
-		set(t, "address", "address", r.as.address(attr(t, "address")))
-		return changed, nil
-	case ends(path, "interface", "source"):
+	case xmledit.Ends(path, "interface", "mac") && xmledit.Attr(t, "address") != "":
+		xmledit.Set(t, "address", "address", r.as.address(xmledit.Attr(t, "address")))
+		return xmledit.Changed, nil
+	case xmledit.Ends(path, "interface", "source"):
 		return r.network(t)
-	case ends(path, "tpm", "backend", "source") && attr(t, "path") != "":
-		set(t, "path", "path", r.as.path(r.Plan.path(attr(t, "path"))))
-		return changed, nil
-	case ends(path, "source") && strings.HasPrefix(attr(t, "path"), "/"): // of a console, a channel
-		set(t, "path", "path", r.Plan.path(attr(t, "path")))
-		return changed, nil
+	case xmledit.Ends(path, "tpm", "backend", "source") && xmledit.Attr(t, "path") != "":
+		xmledit.Set(t, "path", "path", r.as.path(r.Plan.path(xmledit.Attr(t, "path"))))
+		return xmledit.Changed, nil
+	case xmledit.Ends(path, "source") && strings.HasPrefix(xmledit.Attr(t, "path"), "/"): // of a console, a channel
+		xmledit.Set(t, "path", "path", r.Plan.path(xmledit.Attr(t, "path")))
+		return xmledit.Changed, nil
 	}
-	return keep, nil
+	return xmledit.Keep, nil
 }
 
 // startDisk finds out where the image of a disk goes.
-func (r *rewriter) startDisk(t *xml.StartElement, at string) (what, error) {
+func (r *rewriter) startDisk(t *xml.StartElement, at string) (xmledit.What, error) {
 	r.disk, r.placed = diskXML{}, nil
 	if err := xml.NewDecoder(strings.NewReader(at)).Decode(&r.disk); err != nil {
-		return keep, fmt.Errorf("read a disk's XML: %w", err)
+		return xmledit.Keep, fmt.Errorf("read a disk's XML: %w", err)
 	}
 	target := r.disk.Target.Dev
 	if target == "" {
@@ -149,9 +145,9 @@ func (r *rewriter) startDisk(t *xml.StartElement, at string) (what, error) {
 	s := &r.disk.Source
 	switch {
 	case r.without(target):
-		return drop, nil
+		return xmledit.Drop, nil
 	case *s == sourceXML{}: // an empty drive, or a checkpoint's
-		return keep, nil
+		return xmledit.Keep, nil
 	}
 	for i := range r.Files {
 		f := &r.Files[i]
@@ -163,10 +159,10 @@ func (r *rewriter) startDisk(t *xml.StartElement, at string) (what, error) {
 		}
 	}
 	if r.placed == nil {
-		return keep, r.missing(target, s)
+		return xmledit.Keep, r.missing(target, s)
 	}
-	set(t, "type", "type", "file")
-	return changed, nil
+	xmledit.Set(t, "type", "type", "file")
+	return xmledit.Changed, nil
 }
 
 // missing: a disk whose image the copy has not would be the original.
@@ -186,112 +182,112 @@ func (r *rewriter) missing(target string, s *sourceXML) error {
 }
 
 // inDisk changes what is in a <disk>.
-func (r *rewriter) inDisk(path []string, t *xml.StartElement) (what, error) {
-	top := ends(path, "disk", "source") || ends(path, "disk", "driver")
+func (r *rewriter) inDisk(path []string, t *xml.StartElement) (xmledit.What, error) {
+	top := xmledit.Ends(path, "disk", "source") || xmledit.Ends(path, "disk", "driver")
 	switch {
 	case r.placed == nil:
-		return keep, nil
-	case ends(path, "backingStore") && r.m.Flat:
-		return drop, nil // it is one image
-	case ends(path, "disk", "driver") && r.placed.File.Format != "" && attr(t, "type") != "":
-		set(t, "type", "type", r.placed.File.Format)
-		return changed, nil
-	case ends(path, "disk", "source") && r.disk.Source.Protocol != "":
+		return xmledit.Keep, nil
+	case xmledit.Ends(path, "backingStore") && r.m.Flat:
+		return xmledit.Drop, nil // it is one image
+	case xmledit.Ends(path, "disk", "driver") && r.placed.File.Format != "" && xmledit.Attr(t, "type") != "":
+		xmledit.Set(t, "type", "type", r.placed.File.Format)
+		return xmledit.Changed, nil
+	case xmledit.Ends(path, "disk", "source") && r.disk.Source.Protocol != "":
 		t.Attr = nil // host, TLS, …
-		set(t, "file", "file", r.placed.To)
-		return changed, nil
-	case r.disk.Source.Protocol != "" && (path[len(path)-2] == "source" || ends(path, "disk", "auth")):
-		return drop, nil // its hosts, its passwords
-	case ends(path, "disk", "source"):
+		xmledit.Set(t, "file", "file", r.placed.To)
+		return xmledit.Changed, nil
+	case r.disk.Source.Protocol != "" && (path[len(path)-2] == "source" || xmledit.Ends(path, "disk", "auth")):
+		return xmledit.Drop, nil // its hosts, its passwords
+	case xmledit.Ends(path, "disk", "source"):
 		r.source(t, r.placed.To)
-		return changed, nil
-	case ends(path, "source") && !top && (attr(t, "file") != "" || attr(t, "dev") != ""): // below it, or its data file
-		was := attr(t, "file")
+		return xmledit.Changed, nil
+	case xmledit.Ends(path, "source") && !top && (xmledit.Attr(t, "file") != "" || xmledit.Attr(t, "dev") != ""): // below it, or its data file
+		was := xmledit.Attr(t, "file")
 		if was == "" {
-			was = attr(t, "dev")
+			was = xmledit.Attr(t, "dev")
 		}
 		to, ok := r.to(was)
 		if !ok {
-			return keep, r.missing(r.disk.Target.Dev, &sourceXML{File: was})
+			return xmledit.Keep, r.missing(r.disk.Target.Dev, &sourceXML{File: was})
 		}
 		r.source(t, to)
-		return changed, nil
-	case ends(path, "backingStore") && attr(t, "type") == "block", ends(path, "dataStore") && attr(t, "type") == "block":
-		set(t, "type", "type", "file")
-		return changed, nil
+		return xmledit.Changed, nil
+	case xmledit.Ends(path, "backingStore") && xmledit.Attr(t, "type") == "block", xmledit.Ends(path, "dataStore") && xmledit.Attr(t, "type") == "block":
+		xmledit.Set(t, "type", "type", "file")
+		return xmledit.Changed, nil
 	}
-	return keep, nil
+	return xmledit.Keep, nil
 }
 
 // source has a <source> name a file.
 func (r *rewriter) source(t *xml.StartElement, to string) {
 	for _, name := range []string{"pool", "volume", "mode", "index"} {
-		unset(t, name)
+		xmledit.Unset(t, name)
 	}
-	if attr(t, "dev") != "" {
-		set(t, "dev", "file", to)
+	if xmledit.Attr(t, "dev") != "" {
+		xmledit.Set(t, "dev", "file", to)
 		return
 	}
-	set(t, "file", "file", to)
+	xmledit.Set(t, "file", "file", to)
 }
 
-func (r *rewriter) replace(t *xml.StartElement, name, what string) (what, error) {
-	to, ok := r.to(attr(t, name))
+func (r *rewriter) replace(t *xml.StartElement, name, what string) (xmledit.What, error) {
+	to, ok := r.to(xmledit.Attr(t, name))
 	if !ok {
-		r.problem(fmt.Errorf("%s (%s) is not in the copy: it %w; --without=snapshots leaves it out", what, attr(t, name), ErrOutside))
-		return keep, nil
+		r.problem(fmt.Errorf("%s (%s) is not in the copy: it %w; --without=snapshots leaves it out", what, xmledit.Attr(t, name), ErrOutside))
+		return xmledit.Keep, nil
 	}
-	set(t, name, name, to)
-	return changed, nil
+	xmledit.Set(t, name, name, to)
+	return xmledit.Changed, nil
 }
 
 // machine looks whether the host has the machine type.
-func (r *rewriter) machine(t *xml.StartElement) (what, error) {
-	was := attr(t, "machine")
+func (r *rewriter) machine(t *xml.StartElement) (xmledit.What, error) {
+	was := xmledit.Attr(t, "machine")
 	if was == "" {
-		return keep, nil
+		return xmledit.Keep, nil
 	}
 	now := r.named("machine", was)
 	if r.current {
 		have, err := r.o.Conn.Machines(r.ctx, r.arch)
 		if err != nil {
-			return keep, err
+			return xmledit.Keep, err
 		}
 		if !slices.Contains(have, now) {
 			r.problem(fmt.Errorf("this host's QEMU has no machine type %s (%s): --map machine:%s=OTHER, one of: virsh capabilities", now, r.arch, was))
 		}
 	}
-	set(t, "machine", "machine", now)
-	return changed, nil
+	xmledit.Set(t, "machine", "machine", now)
+	return xmledit.Changed, nil
 }
 
 // network looks for the network or bridge of an interface.
-func (r *rewriter) network(t *xml.StartElement) (what, error) {
-	name, bridge := attr(t, "network"), attr(t, "bridge")
+func (r *rewriter) network(t *xml.StartElement) (xmledit.What, error) {
+	name, bridge := xmledit.Attr(t, "network"), xmledit.Attr(t, "bridge")
 	switch {
 	case name != "":
 		now := r.named("network", name)
 		if _, err := r.o.Conn.NetworkXML(r.ctx, now); err != nil && r.current {
 			r.note("there is no network %s here: --map network:%s=OTHER, or define it (virsh net-define)%s", now, name, r.saved(archive.Network, name))
 		}
-		set(t, "network", "network", now)
-		unset(t, "portid")
+		xmledit.Set(t, "network", "network", now)
+		xmledit.Unset(t, "portid")
 	case bridge != "":
 		now := r.named("bridge", bridge)
 		if r.current && !exists("/sys/class/net/"+now) {
 			r.note("there is no bridge %s here: --map bridge:%s=OTHER, or make it", now, bridge)
 		}
-		set(t, "bridge", "bridge", now)
-	case attr(t, "dev") != "":
-		now := r.named("bridge", attr(t, "dev"))
+		xmledit.Set(t, "bridge", "bridge", now)
+	case xmledit.Attr(t, "dev") != "":
+		now := r.named("bridge", xmledit.Attr(t, "dev"))
 		if r.current && !exists("/sys/class/net/"+now) {
-			r.note("there is no network device %s here: --map bridge:%s=OTHER", now, attr(t, "dev"))
+			r.note("there is no network device %s here: --map bridge:%s=OTHER", now, xmledit.Attr(t, "dev"))
 		}
-		set(t, "dev", "dev", now)
+		xmledit.Set(t, "dev", "dev", now)
 	default:
-		return keep, nil
+		return xmledit.Keep, nil
 	}
-	return changed, nil
+	return xmledit.Changed, nil
 }
 
 // saved says where the copy has the definition of something.
@@ -307,20 +303,20 @@ func (r *rewriter) saved(kind archive.Kind, name string) string {
 func (r *rewriter) text(path []string, s string) (string, error) {
 	domain := len(path) >= 2 && (path[len(path)-2] == "domain" || path[len(path)-2] == "inactiveDomain")
 	switch {
-	case domain && ends(path, "name"):
+	case domain && xmledit.Ends(path, "name"):
 		return r.as.name, nil
-	case domain && ends(path, "uuid"), ends(path, "system", "entry") && s == r.as.oldUUID:
+	case domain && xmledit.Ends(path, "uuid"), xmledit.Ends(path, "system", "entry") && s == r.as.oldUUID:
 		return r.as.uuid, nil
-	case domain && ends(path, "genid") && r.as.on:
+	case domain && xmledit.Ends(path, "genid") && r.as.on:
 		return newUUID(), nil
-	case ends(path, "os", "nvram"):
+	case xmledit.Ends(path, "os", "nvram"):
 		return r.as.path(r.Plan.path(s)), nil
-	case ends(path, "os", "kernel"), ends(path, "os", "initrd"), ends(path, "os", "dtb"):
+	case xmledit.Ends(path, "os", "kernel"), xmledit.Ends(path, "os", "initrd"), xmledit.Ends(path, "os", "dtb"):
 		if to, ok := r.to(s); ok {
 			return to, nil
 		}
 		return r.installed(s), nil
-	case ends(path, "os", "loader"), ends(path, "devices", "emulator"):
+	case xmledit.Ends(path, "os", "loader"), xmledit.Ends(path, "devices", "emulator"):
 		return r.installed(s), nil
 	}
 	return s, nil

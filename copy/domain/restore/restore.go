@@ -123,25 +123,34 @@ func New(ctx context.Context, dir string, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := archive.Open(dir)
+	p, err := open(dir, o)
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{o: o, a: a, m: a.Manifest(), placed: make(map[string]*Placed)}
-	if err := p.make(ctx); err != nil {
-		a.Close()
+	if err = p.whole(); err == nil {
+		err = p.look(ctx, p.chains)
+	}
+	if err != nil {
+		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
+func open(dir string, o Options) (*Plan, error) {
+	a, err := archive.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{o: o, a: a, m: a.Manifest(), placed: make(map[string]*Placed)}, nil
+}
+
 // Look looks at a copy that is still to be made as New does, as far as that is known: whether the domain could be restored.
 func Look(ctx context.Context, dir string, o Options) error {
-	a, err := archive.Open(dir)
+	p, err := open(dir, o)
 	if err != nil {
 		return err
 	}
-	p := &Plan{o: o, a: a, m: a.Manifest(), placed: make(map[string]*Placed)}
 	defer p.Close()
 	return p.look(ctx, func(context.Context) error { return nil })
 }
@@ -149,11 +158,11 @@ func Look(ctx context.Context, dir string, o Options) error {
 // Close gives up the copy.
 func (p *Plan) Close() error { return p.a.Close() }
 
-func (p *Plan) make(ctx context.Context) error {
+func (p *Plan) whole() error {
 	if !p.m.Whole() {
 		return fmt.Errorf("%s is not whole: imgcp report says what is missing, imgcp domain --resume goes on with it", p.a.Dir)
 	}
-	return p.look(ctx, p.chains)
+	return nil
 }
 
 // look collects all that is in the way.

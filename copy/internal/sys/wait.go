@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +29,16 @@ func Wait[T any](ctx context.Context, call func() (T, error)) (T, error) {
 	case <-ctx.Done():
 		var none T
 		return none, context.Cause(ctx)
+	}
+}
+
+// Sleep waits for a time, or until ctx ends, which is an error: its cause.
+func Sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
 	}
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package restore
+// Package xmledit changes parts of libvirt's XML; everything else stays letter for letter.
+package xmledit
 
 import (
 	"bytes"
@@ -8,28 +9,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
-// editor changes parts of a text of libvirt's; everything else stays letter for letter.
-type editor struct {
-	// start is asked about each element, with the names of those around it and its own; at is where its text begins. It may
+// Editor says what becomes of a text.
+type Editor struct {
+	// Start is asked about each element, with the names of those around it and its own; at is where its text begins. It may
 	// change the attributes.
-	start func(path []string, t *xml.StartElement, at string) (what, error)
-	// text is asked about what stands in an element.
-	text func(path []string, s string) (string, error)
+	Start func(path []string, t *xml.StartElement, at string) (What, error)
+	// Text is asked about what stands in an element; nil: it stays.
+	Text func(path []string, s string) (string, error)
 }
 
-// what becomes of an element.
-type what int
+// What becomes of an element.
+type What int
 
+// The answers of Editor.Start.
 const (
-	keep what = iota
-	changed
-	drop // with all in it
+	Keep What = iota
+	Changed
+	Drop // with all in it
 )
 
-func (e *editor) edit(text string) (string, error) {
+// Edit returns the text as it is to be.
+func (e *Editor) Edit(text string) (string, error) {
 	var out bytes.Buffer
 	d := xml.NewDecoder(strings.NewReader(text))
 	d.Strict = true
@@ -51,25 +55,25 @@ func (e *editor) edit(text string) (string, error) {
 			if skip > 0 {
 				break
 			}
-			w, err := e.start(path, &t, text[at:])
+			w, err := e.Start(path, &t, text[at:])
 			if err != nil {
 				return "", err
 			}
 			switch w {
-			case drop:
+			case Drop:
 				skip = len(path)
-			case changed:
+			case Changed:
 				raw = tag(t, strings.HasSuffix(raw, "/>"))
 			}
 		case xml.CharData:
-			if skip > 0 || len(path) == 0 {
+			if skip > 0 || len(path) == 0 || e.Text == nil {
 				break
 			}
 			was := strings.TrimSpace(string(t))
 			if was == "" {
 				break
 			}
-			now, err := e.text(path, was)
+			now, err := e.Text(path, was)
 			if err != nil {
 				return "", err
 			}
@@ -118,8 +122,8 @@ func full(n xml.Name) string {
 	return n.Space + ":" + n.Local
 }
 
-// attr is an attribute's value; "" if it has none.
-func attr(t *xml.StartElement, name string) string {
+// Attr is an attribute's value; "" if it has none.
+func Attr(t *xml.StartElement, name string) string {
 	for _, a := range t.Attr {
 		if a.Name.Local == name {
 			return a.Value
@@ -128,8 +132,8 @@ func attr(t *xml.StartElement, name string) string {
 	return ""
 }
 
-// set changes an attribute, gives it another name, or adds it.
-func set(t *xml.StartElement, was, name, value string) {
+// Set changes an attribute, gives it another name, or adds it.
+func Set(t *xml.StartElement, was, name, value string) {
 	for i, a := range t.Attr {
 		if a.Name.Local == was {
 			t.Attr[i] = xml.Attr{Name: xml.Name{Space: a.Name.Space, Local: name}, Value: value}
@@ -139,8 +143,8 @@ func set(t *xml.StartElement, was, name, value string) {
 	t.Attr = append(t.Attr, xml.Attr{Name: xml.Name{Local: name}, Value: value})
 }
 
-// unset removes an attribute.
-func unset(t *xml.StartElement, name string) {
+// Unset removes an attribute.
+func Unset(t *xml.StartElement, name string) {
 	kept := t.Attr[:0]
 	for _, a := range t.Attr {
 		if a.Name.Local != name {
@@ -148,4 +152,9 @@ func unset(t *xml.StartElement, name string) {
 		}
 	}
 	t.Attr = kept
+}
+
+// Ends says whether a path ends with these names.
+func Ends(path []string, names ...string) bool {
+	return len(path) >= len(names) && slices.Equal(path[len(path)-len(names):], names)
 }
