@@ -84,8 +84,11 @@ func Compare(ctx context.Context, a, b string, o Options) ([]Difference, error) 
 		return nil, err
 	}
 	defer srcB.Close()
-	size := min(srcA.Size, srcB.Size)
-	if larger := bigger(srcA, srcB); larger != nil && larger.Kind == source.Regular {
+	size, larger := srcA.Size, srcB
+	if srcA.Size > srcB.Size {
+		size, larger = srcB.Size, srcA
+	}
+	if larger.Size > size && larger.Kind == source.Regular {
 		return nil, fmt.Errorf("%w: %s has %d bytes, %s has %d", ErrVerify, a, srcA.Size, b, srcB.Size)
 	}
 	o.Progress.Data.Store(srcA.Data() + srcB.Data())
@@ -101,16 +104,6 @@ func Compare(ctx context.Context, a, b string, o Options) ([]Difference, error) 
 		return nil, Cause(ctx, err)
 	}
 	return differences(sums[0], sums[1], size, a+" and "+b)
-}
-
-func bigger(a, b *source.Source) *source.Source {
-	switch {
-	case a.Size > b.Size:
-		return a
-	case b.Size > a.Size:
-		return b
-	}
-	return nil
 }
 
 // openImage opens an image that can be read twice, and locks it like the source of a copy: while a machine writes to it

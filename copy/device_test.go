@@ -36,7 +36,7 @@ func TestDeviceDestination(t *testing.T) {
 		t.Errorf("the person was asked about %q", asked)
 	}
 	behind := []byte(testimg.Content(t, dev))[imageSize:]
-	if move.AllZero(behind[:4096]) {
+	if move.IsZero(behind[:4096]) {
 		t.Error("what follows the image on the device was changed")
 	}
 }

@@ -194,7 +194,7 @@ func (s steps) check(t *testing.T, src string, size int64) {
 		switch step.Method {
 		case move.MethodHole, move.MethodPunch, move.MethodZero:
 			b := make([]byte, step.Len)
-			if _, err := f.ReadAt(b, step.Off); err != nil || !move.AllZero(b) {
+			if _, err := f.ReadAt(b, step.Off); err != nil || !move.IsZero(b) {
 				t.Fatalf("step %v: there is data (%v)", step, err)
 			}
 		}

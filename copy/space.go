@@ -62,7 +62,7 @@ func (c *copier) notZero(data int64) (int64, error) {
 		for ; len(at) > 0 && at[0] < before+e.Len; at = at[1:] {
 			off := (e.Off + at[0] - before) / probeSize * probeSize
 			n, err := c.src.File.ReadAt(b, off)
-			if n > 0 && move.AllZero(b[:n]) {
+			if n > 0 && move.IsZero(b[:n]) {
 				zeroes++
 			} else if n == 0 && err != nil {
 				return data, nil // reading it is the copy's affair

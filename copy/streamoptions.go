@@ -2,11 +2,6 @@
 
 package imgcopy
 
-import (
-	"fmt"
-	"strings"
-)
-
 // OptionError says that this copy cannot do what an option asks for.
 type OptionError struct{ Option, Why string }
 
@@ -54,21 +49,4 @@ func checkStream(o *Options, from, to bool) error {
 		}
 	}
 	return nil
-}
-
-// StreamTable is which options hold from and to a pipe, in Markdown.
-func StreamTable() string {
-	var b strings.Builder
-	b.WriteString("| option | from a pipe | to a pipe |\n| --- | --- | --- |\n")
-	for _, r := range streamRules {
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.option, holds(r.from), holds(r.to))
-	}
-	return b.String()
-}
-
-func holds(why string) string {
-	if why == "" {
-		return "holds"
-	}
-	return "refused: " + why
 }

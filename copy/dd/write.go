@@ -33,7 +33,7 @@ func (r *records) write(b []byte, full bool) error {
 }
 
 func (r *records) writeOnce(b []byte, from int) (int, error) {
-	if r.sparse && move.AllZero(b) {
+	if r.sparse && move.IsZero(b) {
 		if _, err := unix.Seek(int(r.out.Fd()), int64(len(b)), unix.SEEK_CUR); err == nil {
 			r.soughtLast = true
 			return len(b) - from, nil

@@ -41,7 +41,7 @@ func (im *Image) Write(ctx context.Context, dst *os.File, o Options) error {
 				return err
 			}
 			o.Progress.Read.Add(int64(len(b)))
-			if move.AllZero(b) {
+			if move.IsZero(b) {
 				o.Progress.Zeroes.Add(int64(len(b)))
 				return nil
 			}

@@ -21,28 +21,18 @@ func fsType(f *os.File) int64 {
 // data, sends them through the cache one at a time (Linux 6.14).
 func DirectPays(f *os.File) bool { return fsType(f) != unix.BTRFS_SUPER_MAGIC }
 
-// server is who carries out a copy_file_range(2) on behalf of the kernel.
-type server int
-
-const (
-	nobody  server = iota
-	daemon         // a FUSE file system's
-	network        // an NFS, SMB or Ceph server: what it copies does not cross the network twice
-)
-
 // OnFUSE reports whether a daemon serves the file system of f.
-func OnFUSE(f *os.File) bool { return behind(f) == daemon }
+func OnFUSE(f *os.File) bool { return fsType(f) == unix.FUSE_SUPER_MAGIC }
 
-// behind is who serves the file system of f.
-func behind(f *os.File) server {
+// ServerCopies reports whether somebody behind the kernel may carry out a copy_file_range(2) into f: a FUSE daemon, or a
+// network server, and then the data does not cross the network twice.
+func ServerCopies(f *os.File) bool {
 	const ceph = 0x00c36400
 	switch fsType(f) {
-	case unix.FUSE_SUPER_MAGIC:
-		return daemon
-	case unix.NFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, ceph:
-		return network
+	case unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, ceph:
+		return true
 	}
-	return nobody
+	return false
 }
 
 // IsRegular is false also for what cannot be asked.

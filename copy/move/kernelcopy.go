@@ -145,6 +145,3 @@ func (k *InKernel) TryCopyRange(from int64) string {
 	}
 	return ""
 }
-
-// ServerCopies reports whether somebody behind the kernel may copy into f.
-func ServerCopies(f *os.File) bool { return behind(f) != nobody }

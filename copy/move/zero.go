@@ -31,10 +31,15 @@ func nextRun(p []byte) (n int, zero bool) {
 	return n, zero
 }
 
-// IsZero looks at the first word before it compares the block: most data shows itself there.
+// IsZero looks at the first word before it compares: most data shows itself there.
 func IsZero(p []byte) bool {
 	if len(p) >= 8 && (p[0]|p[1]|p[2]|p[3]|p[4]|p[5]|p[6]|p[7]) != 0 {
 		return false
+	}
+	for ; len(p) > Chunk; p = p[Chunk:] {
+		if !bytes.Equal(p[:Chunk], Zeroes[:]) {
+			return false
+		}
 	}
 	return bytes.Equal(p, Zeroes[:len(p)])
 }
@@ -76,16 +81,4 @@ func (z *Zeroer) write(off, n int64) error {
 		off, n = off+some, n-some
 	}
 	return nil
-}
-
-// AllZero is isZero for a block of any length.
-func AllZero(b []byte) bool {
-	for len(b) > 0 {
-		n := min(len(b), Chunk)
-		if !IsZero(b[:n]) {
-			return false
-		}
-		b = b[n:]
-	}
-	return true
 }
