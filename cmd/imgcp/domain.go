@@ -11,7 +11,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -114,24 +113,12 @@ func completeDomains(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.
 
 // run does what the flags say: repair, plan or copy.
 func (f *domainFlags) run(ctx context.Context, args []string) error {
-	if !slices.Contains(liveWays, f.live) {
-		return usageError{fmt.Errorf("--live=%s: one of %s", f.live, strings.Join(liveWays, ", "))}
-	}
-	if !slices.Contains(orders, f.order) {
-		return usageError{fmt.Errorf("--order=%s: one of %s", f.order, strings.Join(orders, ", "))}
+	if err := f.check(); err != nil {
+		return usageError{err}
 	}
 	window, err := parseWindow(f.between)
 	if err != nil {
 		return usageError{err}
-	}
-	if f.pause && window == nil {
-		return usageError{errors.New("--pause is for --between: it says what happens when the time is over")}
-	}
-	if f.pause && f.shutdown {
-		return usageError{errors.New("--pause is not for --shutdown: a guest that was shut down would wait for the next window")}
-	}
-	if f.throttle != "" && f.live != string(archive.Freeze) {
-		return usageError{errors.New("--throttle is for --live=freeze: the other ways have no overlay to merge")}
 	}
 	if window != nil {
 		window.pauses = f.pause
@@ -139,15 +126,6 @@ func (f *domainFlags) run(ctx context.Context, args []string) error {
 	throttle, err := parseRate("throttle", f.throttle)
 	if err != nil {
 		return usageError{err}
-	}
-	if f.flat && f.live == string(archive.Mirror) {
-		return usageError{errors.New("--flat: a mirror keeps the backing chain; --live=freeze or backup makes flat images")}
-	}
-	if f.shutdown && f.live != string(archive.Mirror) {
-		return usageError{errors.New("--shutdown is for --live=mirror: the other ways let the domain run")}
-	}
-	if f.startOn != "" && !f.shutdown || f.startOn == "" && len(f.maps) > 0 {
-		return usageError{errors.New("--start-on is for --live=mirror --shutdown, and --map for --start-on: never do two of one domain run")}
 	}
 	w, err := newWorld(f.logLevel())
 	if err != nil {
@@ -184,6 +162,29 @@ func (f *domainFlags) run(ctx context.Context, args []string) error {
 		return f.planAll(ctx, domains, o, show)
 	}
 	return f.copyDomains(ctx, domains, o, show, window)
+}
+
+// check refuses values that are not in the help, and options that do not go together.
+func (f *domainFlags) check() error {
+	switch freeze, mirror := f.live == string(archive.Freeze), f.live == string(archive.Mirror); {
+	case !slices.Contains(liveWays, f.live):
+		return fmt.Errorf("--live=%s: one of %s", f.live, strings.Join(liveWays, ", "))
+	case !slices.Contains(orders, f.order):
+		return fmt.Errorf("--order=%s: one of %s", f.order, strings.Join(orders, ", "))
+	case f.pause && f.between == "":
+		return errors.New("--pause is for --between: it says what happens when the time is over")
+	case f.pause && f.shutdown:
+		return errors.New("--pause is not for --shutdown: a guest that was shut down would wait for the next window")
+	case f.throttle != "" && !freeze:
+		return errors.New("--throttle is for --live=freeze: the other ways have no overlay to merge")
+	case f.flat && mirror:
+		return errors.New("--flat: a mirror keeps the backing chain; --live=freeze or backup makes flat images")
+	case f.shutdown && !mirror:
+		return errors.New("--shutdown is for --live=mirror: the other ways let the domain run")
+	case f.startOn != "" && !f.shutdown || f.startOn == "" && len(f.maps) > 0:
+		return errors.New("--start-on is for --live=mirror --shutdown, and --map for --start-on: never do two of one domain run")
+	}
+	return nil
 }
 
 func (f *domainFlags) repairAll(ctx context.Context, w *world, conn *libvirtd.Conn, names []string, throttle uint64) error {
@@ -332,32 +333,20 @@ func meant(pattern string, d libvirtd.Domain) bool {
 // copyDomains copies some at once. One that fails does not stop the others.
 func (f *domainFlags) copyDomains(ctx context.Context, domains []libvirtd.Domain, o domain.Options, show *domainReporter, w *window) error {
 	o.File = show.file
-	errs := make([]error, len(domains))
-	slots := make(chan struct{}, f.jobs)
-	var wg sync.WaitGroup
-	for i, d := range domains {
-		slots <- struct{}{}
-		if errs[i] = w.wait(ctx, o.Log); ctx.Err() != nil {
-			errs[i] = context.Cause(ctx)
-		}
-		if errs[i] != nil {
-			<-slots
-			continue
-		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			show.begin(d.Name)
-			var m archive.Manifest
-			errs[i] = w.run(ctx, o.Log, func(ctx context.Context, again bool) (err error) {
-				o := o
-				o.Resume = o.Resume || again
-				m, err = domain.Copy(ctx, d.Name, o)
-				return err
-			})
-			show.end(d.Name, m, errs[i])
+	begin := func() error { return cmp.Or(w.wait(ctx, o.Log), context.Cause(ctx)) }
+	errs := atOnce(f.jobs, len(domains), begin, func(i int) error {
+		name := domains[i].Name
+		show.begin(name)
+		var m archive.Manifest
+		err := w.run(ctx, o.Log, func(ctx context.Context, again bool) (err error) {
+			o := o
+			o.Resume = o.Resume || again
+			m, err = domain.Copy(ctx, name, o)
+			return err
 		})
-	}
-	wg.Wait()
+		show.end(name, m, err)
+		return err
+	})
 	names := make([]string, len(domains))
 	for i, d := range domains {
 		names[i] = d.Name

@@ -27,24 +27,13 @@ func (f *copyFlags) copyAll(ctx context.Context, jobs []*job, o imgcopy.Options)
 			return err
 		}
 	}
-	errs := make([]error, len(jobs))
-	slots := make(chan struct{}, f.jobs)
-	var wg sync.WaitGroup
-	for i, j := range jobs {
-		slots <- struct{}{}
-		if ctx.Err() != nil {
-			errs[i] = context.Cause(ctx)
-			<-slots
-			continue
-		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			defer close(j.ended)
-			errs[i] = f.copyOne(ctx, j, o, show)
-			j.failed = errs[i] != nil
-		})
-	}
-	wg.Wait()
+	errs := atOnce(f.jobs, len(jobs), func() error { return context.Cause(ctx) }, func(i int) error {
+		j := jobs[i]
+		defer close(j.ended)
+		err := f.copyOne(ctx, j, o, show)
+		j.failed = err != nil
+		return err
+	})
 	if err := summary("not copied: %d of %d images", jobNames(jobs), errs); err != nil {
 		return err
 	}
@@ -57,6 +46,26 @@ func (f *copyFlags) copyAll(ctx context.Context, jobs []*job, o imgcopy.Options)
 		}
 	}
 	return nil
+}
+
+// atOnce calls do for each of n things, some at once, and begins none that begin refuses.
+func atOnce(some, n int, begin func() error, do func(i int) error) []error {
+	errs := make([]error, n)
+	slots := make(chan struct{}, some)
+	var wg sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
+		if errs[i] = begin(); errs[i] != nil {
+			<-slots
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = do(i)
+		})
+	}
+	wg.Wait()
+	return errs
 }
 
 func (f *copyFlags) copyOne(ctx context.Context, j *job, o imgcopy.Options, show *reporter) error {
