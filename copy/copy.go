@@ -47,7 +47,7 @@ func Copy(ctx context.Context, from, to string, o Options) (Result, error) {
 	return r, err
 }
 
-// Cause tells why ctx ended, if that is what err is about.
+// Cause is why ctx ended, if that is what err is about.
 func Cause(ctx context.Context, err error) error {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return context.Cause(ctx)

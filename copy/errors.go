@@ -4,7 +4,7 @@ package imgcopy
 
 import "errors"
 
-// The ways in which a copy fails that scripts tell apart; test with errors.Is. Others are source.ErrInUse,
+// The ways in which a copy fails that scripts distinguish; test with errors.Is. Others are source.ErrInUse,
 // dest.ErrExists and move.ErrNoSpace. Everything else is a plain failure.
 var (
 	// ErrVerify: what was read back is not what was written, or not what the manifest says.

@@ -24,7 +24,7 @@ type flattened struct {
 	changed func() string
 }
 
-// openFlat finds out what the image is made of, and keeps all of it still. An image that is raw is copied like any other.
+// openFlat finds out what the image is made of, and keeps all of it from changing. An image that is raw is copied like any other.
 func (c *copier) openFlat(ctx context.Context) error {
 	if !c.opts.Flat {
 		return nil

@@ -264,7 +264,7 @@ func (j *journal) save(off int64, bad *rescue.Map) error {
 }
 
 // keep reports whether there is something to go on from. Of a copy that was interrupted it saves a last checkpoint. After
-// an error it saves none: what a failed flush has lost the kernel tells once, and the next flush would succeed. What
+// an error it saves none: what a failed flush has lost the kernel reports once, and the next flush would succeed. What
 // failed verification is no good at all.
 func (j *journal) keep(cause error, interrupted bool, off int64, bad *rescue.Map) bool {
 	if j == nil || j.f == nil {

@@ -52,7 +52,7 @@ func (c *copier) checkSidecars(to string) error {
 	return nil
 }
 
-// replaceable allows a name that is free, and one whose file begins as an earlier one of ours does.
+// replaceable allows a name that is free, and one whose file begins as an earlier one of imgcp does.
 func replaceable(path, magic string) error {
 	st, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {

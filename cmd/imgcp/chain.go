@@ -37,7 +37,7 @@ type member struct {
 }
 
 // chainJobs replaces the jobs by those for every file that their images need, each once. What cannot be copied so is refused
-// here, before anything is written. close gives up the locks that keep all of it still.
+// here, before anything is written. close gives up the locks under which nothing of it changes.
 func chainJobs(ctx context.Context, jobs []*job, o *imgcopy.Options) (_ []*job, close func(), err error) {
 	dir, err := source.Resolve(filepath.Dir(jobs[0].to))
 	if err != nil {

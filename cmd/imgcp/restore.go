@@ -145,7 +145,7 @@ type restoreEvent struct {
 	Notes  []string      `json:"notes,omitempty"`
 }
 
-// file tells of one file.
+// file reports one file.
 func (f *restoreFlags) file(file archive.File, to string, done bool) {
 	switch {
 	case f.json:

@@ -29,7 +29,7 @@ func mounts(number, name string) []string {
 }
 
 // mountedAt reads mountinfo (proc_pid_mountinfo(5)): the third field is the device number, the fifth the mount point, and
-// the second one after a dash the device by name. btrfs has a number of its own, and only the name tells; numberOf says
+// the second one after a dash the device by name. btrfs has a number of its own, and only the name names it; numberOf says
 // which device that is.
 func mountedAt(r io.Reader, number string, numberOf func(path string) string) []string {
 	var found []string

@@ -40,7 +40,7 @@ var signatures = []signature{
 	{128<<10 + 0, "\x0c\xb1\xba\x00\x00\x00\x00\x00", "ZFS pool member"},
 }
 
-// Signatures names what the first bytes of r show; more than one may be true (an MBR beside a file system).
+// Signatures names what the first bytes of r show; more than one may be true (an MBR and a file system).
 func Signatures(r io.ReaderAt) ([]string, error) {
 	head := make([]byte, 0x100000+512)
 	n, err := r.ReadAt(head, 0)
@@ -60,7 +60,7 @@ func Signatures(r io.ReaderAt) ([]string, error) {
 	return found, nil
 }
 
-// hasMBR tells a partition table from a boot sector: at least one entry, and every one either empty or with a status
+// hasMBR distinguishes a partition table from a boot sector: at least one entry, and every one either empty or with a status
 // of 0x00 or 0x80.
 func hasMBR(head []byte) bool {
 	if len(head) < 512 || head[510] != 0x55 || head[511] != 0xaa {

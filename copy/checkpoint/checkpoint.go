@@ -32,7 +32,7 @@ type State struct {
 	Bad []rescue.Range `json:"bad,omitempty"`
 }
 
-// Identity tells one image from another, and from itself after somebody wrote to it.
+// Identity distinguishes one image from another, and from itself after somebody wrote to it.
 type Identity struct {
 	Path  string `json:"path"` // for people
 	Dev   uint64 `json:"dev"`

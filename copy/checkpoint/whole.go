@@ -13,7 +13,7 @@ import (
 	"imgward/copy/internal/sys"
 )
 
-// A copy of several files has its own state for each that is whole, beside it, until all of them are.
+// A copy of several files has its own state for each that is whole, next to it, until all of them are.
 
 func wholePath(to string) string {
 	return filepath.Join(filepath.Dir(to), sys.HiddenName(filepath.Base(to), "done"))

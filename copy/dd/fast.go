@@ -155,7 +155,7 @@ func (d *Copier) blankFrom(off, n int64) bool {
 	}
 	if d.opts.KeepZeroes {
 		if err := sys.Allocate(f, off, n); err != nil && !sys.Unsupported(err) {
-			return false // no space; writing tells the same with a better message
+			return false // no space; writing says the same with a better message
 		}
 	}
 	return true

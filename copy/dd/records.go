@@ -24,7 +24,7 @@ type records struct {
 	oc      int
 	swab    swabber
 
-	sparse     bool // still hopeful that the output can seek
+	sparse     bool // as long as the output can seek
 	soughtLast bool
 	partial    int // length of the last short read
 }

@@ -22,7 +22,7 @@ func announce(dir *os.File, name string) (release func(), err error) {
 	address := &unix.SockaddrUnix{Name: fmt.Sprintf("@imgcp/%x/%x/%x", st.Dev, st.Ino, sha256.Sum256([]byte(name)))}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nothing, nil // a host that forbids it has nobody to tell
+		return nothing, nil // a host that forbids it has no other imgcp to warn
 	}
 	if unix.Bind(fd, address) == nil && unix.Listen(fd, 1) == nil {
 		return func() { unix.Close(fd) }, nil

@@ -17,7 +17,7 @@ import (
 )
 
 // errAway: the domain went to another host with its disks on overlays. libvirt refuses a migration while a block job or a
-// backup is under way, but not while the disks stand still. The domain runs on the overlays there: they must stay, and what
+// backup is under way, but not while the disks are frozen. The domain runs on the overlays there: they must stay, and what
 // is below them too, until a libvirt that knows the domain has merged them. QEMU's image locks would keep qemu-img out, where
 // the storage has locks between hosts.
 var errAway = errors.New("the domain migrated to another host")

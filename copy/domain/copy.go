@@ -35,7 +35,7 @@ type Options struct {
 	Shutdown bool   // by archive.Mirror: ask the guest to shut down when the mirrors are complete
 	Flat     bool   // one raw image of each qcow2 disk, without its backing chain
 	Throttle uint64 // of a guest's writes to a disk whose overlay is merged, bytes a second; 0: none
-	Scratch  string // where overlays go; "": beside the images
+	Scratch  string // where overlays go; "": next to the images
 	Secrets  bool   // passwords in the XML too
 	Resume   bool
 	StateDir string          // of intents; see stateDir in cmd/imgcp

@@ -119,7 +119,7 @@ func (v *inventory) add(dir string, f archive.File) (at int, name string, err er
 	return len(v.files) - 1, f.Path, nil
 }
 
-// statID tells what a path leads to: an inode, or a block device by its number.
+// statID is what a path leads to: an inode, or a block device by its number.
 func statID(name string) (id fileID, st unix.Stat_t, err error) {
 	if err := unix.Stat(name, &st); err != nil {
 		return id, st, &fs.PathError{Op: "stat", Path: name, Err: err}
@@ -227,7 +227,7 @@ func changed(f *archive.File) bool {
 		return true
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		return true // it has no time that tells
+		return true // it has no time of the last write
 	}
 	return f.Identity.Same(checkpoint.Identify(f.Source, &st, size)) != nil
 }

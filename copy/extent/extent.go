@@ -123,7 +123,7 @@ func (s *Scanner) dataEnd(start int64) (int64, error) {
 	}
 }
 
-// noHoles tells a file that cannot answer SEEK_DATA: block devices say EINVAL.
+// noHoles recognises a file that cannot answer SEEK_DATA: block devices say EINVAL.
 func noHoles(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
 }

@@ -3,7 +3,7 @@
 // Package flat reads a qcow2 image, with its backing chain and external data files, as the one disk that a guest sees, and
 // writes that as a raw image.
 //
-// It reads what QEMU writes by default: clusters that are allocated, zeroed or compressed with zlib, internal snapshots beside
+// It reads what QEMU writes by default: clusters that are allocated, zeroed or compressed with zlib, internal snapshots next to
 // the current state. Encrypted images, those compressed with zstd, and subclusters (extended_l2) are refused: qemu-img convert
 // reads all of them.
 package flat

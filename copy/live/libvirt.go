@@ -8,7 +8,7 @@ import (
 	"imgward/copy/domain/libvirtd"
 )
 
-// Libvirt is what is asked of libvirt (libvirtd.Conn). Errors that callers tell from others: libvirtd.ErrNoDomain, and
+// Libvirt is what is asked of libvirt (libvirtd.Conn). Errors that callers look for: libvirtd.ErrNoDomain, and
 // libvirtd.ErrInvalid where a domain is not in the state that the call is for.
 type Libvirt interface {
 	// Domain and Again find a domain by name and by UUID.

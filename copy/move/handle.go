@@ -59,7 +59,7 @@ func NewHandle(f *os.File, flags int, direct bool) *Handle {
 	return h
 }
 
-// Seekable tells files and block devices from pipes and terminals.
+// Seekable distinguishes files and block devices from pipes and terminals.
 func Seekable(f *os.File) bool {
 	st, err := f.Stat()
 	return err == nil && (st.Mode().IsRegular() || st.Mode()&os.ModeType == os.ModeDevice)

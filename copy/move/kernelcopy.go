@@ -102,7 +102,7 @@ func (k *InKernel) throttle(ctx context.Context, n int64) (int64, error) {
 }
 
 // A daemon behind FUSE whose file system has no reflinks copies through its page cache, which reading and writing beat.
-// An imgward view says which it does. Of another, nothing tells but its speed: a clone of 64 MiB takes well under a
+// An imgward view says which it does. Of another, only its speed shows it: a clone of 64 MiB takes well under a
 // millisecond, copying it more than ten. A wrong guess costs time, and never more than that.
 const (
 	probeLen = 64 << 20

@@ -96,7 +96,7 @@ func (s *Salvage) retryBlock(dst *Handle, b []byte, off int64) error {
 	return nil
 }
 
-// mediumError tells a bad place from a source that is gone altogether.
+// mediumError distinguishes a bad place from a source that is gone altogether.
 func mediumError(err error) bool {
 	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EREMOTEIO) || errors.Is(err, unix.ENODATA) ||
 		errors.Is(err, unix.EILSEQ)

@@ -18,7 +18,7 @@ const (
 	MethodHole   Method = "hole"            // left alone: the target reads as zeroes there
 	MethodPunch  Method = "punch"           // unmapped
 	MethodZero   Method = "zero"            // zeroed by the device or file system without data being sent
-	MethodFlat   Method = "flatten"         // put together from the files of an image, shared where they can be, and then adopted
+	MethodFlat   Method = "flatten"         // put together from the files of an image, shared where they can be
 	MethodHeader Method = "header"          // written anew in the end: it names the copies of the other files
 	MethodDone   Method = "done"            // copied before, by the run that is being resumed
 )

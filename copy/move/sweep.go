@@ -34,7 +34,7 @@ type Sweep struct {
 	Visit func(ctx context.Context, p Piece, b []byte) error
 }
 
-// Run goes over [off, end) of the image, extents as the file system tells them.
+// Run goes over [off, end) of the image, extents as the file system lists them.
 func (s *Sweep) Run(ctx context.Context, off, end int64) error {
 	hole := int64(ZeroStep)
 	if s.HolesStay {

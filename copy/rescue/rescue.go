@@ -80,7 +80,7 @@ func (m *Map) Missing() int64 {
 	return n
 }
 
-// Magic is how every map of ours begins. ddrescue's own say that they are ddrescue's.
+// Magic is how every map of imgcp begins. ddrescue's own say that they are ddrescue's.
 const Magic = "# Mapfile. Created by imgcp"
 
 // Write writes the map of an image of size bytes: finished (+) but for bad sectors (-). The format is that of ddrescue's

@@ -4,7 +4,7 @@ package source
 
 import "log/slog"
 
-// Options are whom a copy asks about the images at its two ends, and whom it tells.
+// Options are whom a copy asks about the images at its two ends, and where it logs.
 type Options struct {
 	Users Users
 	Locks Locks

@@ -202,7 +202,7 @@ func (s *Source) Data() int64 {
 }
 
 // Changed reports that the source was written to while it was copied, which only locks that everybody honours
-// would have kept out: a copy of it is torn. Devices have no times that tell.
+// would have kept out: a copy of it is torn. Devices have no time of the last write.
 func (s *Source) Changed() bool {
 	if s.Kind != Regular || s.Snapshot != nil {
 		return false
@@ -225,7 +225,7 @@ func (s *Source) Close() {
 	}
 }
 
-// IsMemory tells the character devices that are memory: /dev/zero, /dev/urandom, /dev/null.
+// IsMemory recognises the character devices that are memory: /dev/zero, /dev/urandom, /dev/null.
 func (s *Source) IsMemory() bool {
 	const memory = 1
 	return s.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Major(s.Stat.Rdev) == memory

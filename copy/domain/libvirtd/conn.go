@@ -42,7 +42,7 @@ const (
 	againPause = 200 * time.Millisecond
 )
 
-// Errors that callers tell from others.
+// Errors that callers look for.
 var (
 	ErrNoDomain = errors.New("there is no such domain")
 	// ErrNotReady: a block job cannot be ended yet.
@@ -187,7 +187,7 @@ func (c *Conn) connected(ctx context.Context) (*link, error) {
 	}
 }
 
-// drop gives up a connection: what still waits for an answer there gets none.
+// drop gives up a connection: what waits for an answer there gets none.
 func (c *Conn) drop(l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -87,7 +87,7 @@ func (p *Plan) named(kind, name string) string {
 	return name
 }
 
-// isImage tells what may name others.
+// isImage says what may name others.
 func isImage(f *archive.File) bool {
 	switch f.Kind {
 	case archive.Disk, archive.Backing, archive.DataFile, archive.CDROM, archive.Floppy:

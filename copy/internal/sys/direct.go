@@ -24,7 +24,7 @@ func Reopen(f *os.File, flags int) (*os.File, error) {
 }
 
 // DirectAlign returns the alignment, in bytes, that direct I/O on f needs of offsets, lengths and memory: STATX_DIOALIGN
-// where the kernel tells it (6.1 for files and block devices), else 4096, which satisfies every disk seen so far.
+// where the kernel reports it (6.1 for files and block devices), else 4096, which satisfies every disk seen so far.
 // 0 means that f cannot do direct I/O at all.
 func DirectAlign(f *os.File) int {
 	var st unix.Statx_t

@@ -16,7 +16,7 @@ type fiemap struct {
 
 const iocFiemap = 0xc020660b // FS_IOC_FIEMAP: _IOWR('f', 11, struct fiemap)
 
-// Extents counts the extents of a file (FIEMAP); Unsupported(err) where the file system does not tell.
+// Extents counts the extents of a file (FIEMAP); Unsupported(err) where the file system does not say.
 func Extents(f *os.File) (int, error) {
 	m := fiemap{length: ^uint64(0)}
 	err := onFile("count extents of", f, func(fd int) error { return ioctl(fd, iocFiemap, unsafe.Pointer(&m)) })

@@ -131,7 +131,7 @@ func Unlink(dir *os.File, name string) error {
 	})
 }
 
-// Flush has the file system do what it does at close(2) (->flush), and returns its error: NFS and FUSE may tell there, for
+// Flush has the file system do what it does at close(2) (->flush), and returns its error: NFS and FUSE may report it there, for
 // the last time, that writes have failed. Locks stay.
 func Flush(f *os.File) error {
 	return onFile("close", f, func(fd int) error {

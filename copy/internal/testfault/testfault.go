@@ -57,7 +57,7 @@ func (f *Faults) Again(fails func(op string, n int) syscall.Errno) {
 	f.seen, f.fails = map[string]int{}, fails
 }
 
-// Mount shows dir as a file system with those faults. Nothing is cached: every request of ours arrives.
+// Mount shows dir as a file system with those faults. Nothing is cached: every request arrives.
 func Mount(t *testing.T, dir string, f *Faults) string {
 	t.Helper()
 	f.seen = map[string]int{}
