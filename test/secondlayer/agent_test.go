@@ -40,6 +40,8 @@ func layer(verb string, args []string) error {
 		return cost(args[0], args[1])
 	case "call": // NAME PATH
 		return calls[args[0]](args[1])
+	case "foreign": // DIR PATH
+		return serveForeign(args[0], args[1])
 	case "exchange":
 		return unix.Renameat2(unix.AT_FDCWD, args[0], unix.AT_FDCWD, args[1], unix.RENAME_EXCHANGE)
 	}

@@ -172,23 +172,23 @@ static __always_inline int refuse(struct question *q, int error)
 	return only_watched(q) ? 0 : error;
 }
 
-static __always_inline int of_view(struct inode *inode)
+static __always_inline int is_view(struct super_block *sb)
 {
-	__u32 dev = inode->i_sb->s_dev;
-	return inode->i_sb->s_magic == FUSE_SUPER_MAGIC && bpf_map_lookup_elem(&views, &dev);
+	__u32 dev = BPF_CORE_READ(sb, s_dev);
+	return BPF_CORE_READ(sb, s_magic) == FUSE_SUPER_MAGIC && bpf_map_lookup_elem(&views, &dev);
 }
 
 /*
- * judged_above: opened by the kernel for passthrough of a FUSE file system, which has opened the file itself before, and that was
- * judged, or is a view. Overlayfs opens files in the same way, and judges nothing. FMODE_BACKING would say no more than that the file
- * has a path above, and is another bit from kernel to kernel (6.12.117 has that of 6.14).
+ * judged_above: opened by the kernel for passthrough of a view, which has judged. Others that have files opened in this way have not:
+ * overlayfs, and other FUSE file systems, whose own descriptor may be one for reading. FMODE_BACKING would say no more than that the
+ * file has a path above, and is another bit from kernel to kernel (6.12.117 has that of 6.14).
  */
 static __always_inline int judged_above(struct file *file)
 {
 	struct backing_file *b = (struct backing_file *)file; /* its first member */
 	if (!(file->f_mode & FMODE_NOACCOUNT) || !bpf_core_field_exists(b->user_path))
 		return 0;
-	return BPF_CORE_READ(b, user_path.mnt, mnt_sb, s_magic) == FUSE_SUPER_MAGIC;
+	return is_view(BPF_CORE_READ(b, user_path.mnt, mnt_sb));
 }
 
 /* judge is 0, or the error that the caller gets. */
@@ -224,7 +224,7 @@ static __noinline int judge(struct inode *inode, __u32 op, struct dentry *dentry
 			return 0;
 	}
 	/* A view judges by itself what comes through it: it knows its rules and exceptions. */
-	if (op != OP_COVER && of_view(inode))
+	if (op != OP_COVER && is_view(inode->i_sb))
 		return 0;
 	q.class = current_class();
 	if (q.class & CLASS_TRUSTED || !((q.image ? q.image->deny : settings.deny) & 1 << q.op))
