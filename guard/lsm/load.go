@@ -136,6 +136,12 @@ func spec() (*ebpf.CollectionSpec, error) {
 	} else {
 		delete(spec.Programs, "inode_setattr")
 	}
+	for _, hook := range []string{"file_ioctl_compat", "uring_cmd"} {
+		var has *btf.Func
+		if kernel.TypeByName("bpf_lsm_"+hook, &has) != nil {
+			delete(spec.Programs, hook)
+		}
+	}
 	return spec, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/test/harness"
+	"imgward/test/uring"
 )
 
 // A caller is a copy of this test's own program at some path, run with an operation to do in callerEnv.
@@ -47,7 +48,7 @@ func do(op, path string) error {
 		return f.Close()
 	}
 	if by := uringOps[op]; by != nil {
-		r, err := newUring()
+		r, err := uring.New()
 		if err != nil {
 			return err
 		}

@@ -50,7 +50,7 @@ attempt() {
 	if [ "$before" = "$(sum)" ]; then c=same; else c=CHANGED; fi
 	echo "$PHASE|$1|$r|$c|$(tr '\n' ' ' </tmp/out | tail -c 120)"
 }
-mkfs.ext4 -q /dev/vdb; mkdir -p /data /loop; mount -t ext4 /dev/vdb /data
+mkfs.ext4 -q -b 4096 -O verity /dev/vdb; mkdir -p /data /loop; mount -t ext4 /dev/vdb /data
 dd if=/dev/urandom of=/pristine bs=1M count=2 2>/dev/null
 dmsetup create vm --table "0 4096 linear /dev/vda 2048" && dmsetup create other --table "0 4096 linear /dev/vda 8192" || exit 1
 dmsetup mknodes

@@ -39,17 +39,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SYSFS_MAGIC 0x62656572
 #define CGROUP2_SUPER_MAGIC 0x63677270
 #define FUSE_SUPER_MAGIC 0x65735546
-#define FS_IOC_SETFLAGS 0x40086602
-#define FS_IOC_FSSETXATTR 0x401c5820
-/* include/uapi/linux/fs.h, loop.h */
-#define BLKROSET 0x125d
-#define LOOP_SET_STATUS 0x4c02
-#define LOOP_SET_STATUS64 0x4c04
-#define LOOP_CHANGE_FD 0x4c06
-#define LOOP_SET_BLOCK_SIZE 0x4c09
-#define BLKDISCARD 0x1277
-#define BLKSECDISCARD 0x127d
-#define BLKZEROOUT 0x127f
 #define EBUSY 16
 #define ETXTBSY 26
 
@@ -156,6 +145,7 @@ struct {
 } events SEC(".maps");
 
 #include "evidence.h"
+#include "ioctl.h"
 #include "verdict.h"
 
 SEC("lsm/file_open")
@@ -238,31 +228,32 @@ int BPF_PROG(inode_setattr_idmap, struct mnt_idmap *idmap, struct dentry *dentry
 	return ret ? ret : setattr(dentry, attr);
 }
 
-/*
- * chattr +i stops a VM's writes as surely as a truncation would, and so does blockdev --setro; a loop device can be made to show
- * other bytes, or to take no small writes. None of it needs a descriptor for writing. What discards needs one, but no write(2),
- * which would be judged by file_permission.
- */
+static __always_inline int judge_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	__u32 op = ioctl_op(cmd, arg);
+	return op ? judge(file->f_inode, op, file->f_path.dentry) : 0;
+}
+
 SEC("lsm/file_ioctl")
 int BPF_PROG(file_ioctl, struct file *file, unsigned int cmd, unsigned long arg, int ret)
 {
-	if (ret)
+	return ret ? ret : judge_ioctl(file, cmd, arg);
+}
+
+/* Of 32-bit programs, since 6.8 and in later 6.1 and 6.6: before, they come to file_ioctl. Their sg_io_hdr is another one. */
+SEC("lsm/file_ioctl_compat")
+int BPF_PROG(file_ioctl_compat, struct file *file, unsigned int cmd, unsigned long arg, int ret)
+{
+	return ret || cmd == SG_IO ? ret : judge_ioctl(file, cmd, arg);
+}
+
+/* Since 6.0. A write by io_uring comes to file_permission, and what it opens or removes to the hooks of that. */
+SEC("lsm/uring_cmd")
+int BPF_PROG(uring_cmd, struct io_uring_cmd *cmd, int ret)
+{
+	if (ret || cmd->cmd_op != BLOCK_URING_CMD_DISCARD)
 		return ret;
-	switch (cmd) {
-	case BLKROSET:
-	case LOOP_SET_STATUS:
-	case LOOP_SET_STATUS64:
-	case LOOP_CHANGE_FD:
-	case LOOP_SET_BLOCK_SIZE:
-	case FS_IOC_SETFLAGS:
-	case FS_IOC_FSSETXATTR:
-		return judge(file->f_inode, OP_SET_FLAGS, file->f_path.dentry);
-	case BLKDISCARD:
-	case BLKSECDISCARD:
-	case BLKZEROOUT:
-		return judge(file->f_inode, OP_WRITE_DATA, file->f_path.dentry);
-	}
-	return 0;
+	return judge(cmd->file->f_inode, OP_WRITE_DATA, cmd->file->f_path.dentry);
 }
 
 SEC("lsm/sb_umount")

@@ -87,6 +87,11 @@ struct backing_file {
 	struct path user_path;
 };
 
+struct io_uring_cmd {
+	struct file *file;
+	__u32 cmd_op;
+};
+
 struct iattr {
 	unsigned int ia_valid;
 };
