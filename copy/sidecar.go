@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"imgward/copy/dest"
 	"imgward/copy/internal/sys"
 	"imgward/copy/manifest"
@@ -28,26 +30,34 @@ func (c *copier) checkSidecars(to string) error {
 		}
 	}
 	for _, b := range []struct {
-		path, option, magic string
-		wanted              bool
+		file          *string
+		option, magic string
+		wanted        bool
 	}{
-		{c.opts.Manifest, "--manifest", manifest.Magic, c.opts.Manifest != ""},
-		{c.opts.Map, "--map", rescue.Magic, c.opts.OnError != Stop},
+		{&c.opts.Manifest, "--manifest", manifest.Magic, c.opts.Manifest != ""},
+		{&c.opts.Map, "--map", rescue.Magic, c.opts.OnError != Stop},
 	} {
 		if !b.wanted {
 			continue
 		}
-		path, err := source.Resolve(b.path)
+		path, err := source.Resolve(*b.file) // a link leads to what is replaced, as with images
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.option, err)
 		}
 		if what := taken[path]; what != "" {
-			return fmt.Errorf("%s=%s: that is the name of %s", b.option, b.path, what)
+			return fmt.Errorf("%s=%s: that is the name of %s", b.option, *b.file, what)
 		}
 		taken[path] = b.option
-		if err := replaceable(path, b.magic); err != nil {
-			return fmt.Errorf("%s=%s: %w", b.option, b.path, err)
+		err = replaceable(path, b.magic)
+		if err == nil {
+			if err = unix.Access(filepath.Dir(path), unix.W_OK); err != nil {
+				err = fmt.Errorf("no file can be made in its directory: %w", err)
+			}
 		}
+		if err != nil {
+			return fmt.Errorf("%s=%s: %w", b.option, *b.file, err)
+		}
+		*b.file = path
 	}
 	return nil
 }

@@ -156,6 +156,22 @@ func TestResumeOntoStaleBytes(t *testing.T) {
 	}
 }
 
+// TestSidecarReadOnly: a copy of hours does not end with a manifest that could never have been written.
+func TestSidecarReadOnly(t *testing.T) {
+	testvol.Root(t)
+	src, dst := testimg.Dirs(t)
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(dir, 0) }()
+	image := testimg.New(t, src+"/image", 1, mib)
+	if _, err := tryCopy(image, dst+"/copy", func(o *Options) { o.Manifest = dir + "/manifest" }); !errors.Is(err, unix.EROFS) {
+		t.Errorf("error %v", err)
+	}
+	testimg.OnlyHolds(t, dst)
+}
+
 // TestSidecarNameTaken: an image that took the name of the manifest, or of the map, while the copy ran is not replaced; an
 // earlier manifest or map is.
 func TestSidecarNameTaken(t *testing.T) {
