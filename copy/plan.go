@@ -16,7 +16,7 @@ import (
 func Plan(ctx context.Context, from, to string, o Options, report func(move.Step)) error {
 	o.Explain, o.Confirm = report, nil
 	if o.Live != nil {
-		o.Live = asIfLive{}
+		o.Live = asIfLive{o.Live}
 	}
 	c, err := begin(ctx, from, to, &o)
 	if err != nil {
@@ -36,10 +36,15 @@ func Plan(ctx context.Context, from, to string, o Options, report func(move.Step
 }
 
 // asIfLive stands for the consistent copy that is not made for a plan.
-type asIfLive struct{}
+type asIfLive struct{ live source.Live }
 
 // Snapshot implements Live.
-func (asIfLive) Snapshot(_ context.Context, i source.LiveImage) (*source.Snapshot, error) {
+func (l asIfLive) Snapshot(ctx context.Context, i source.LiveImage) (*source.Snapshot, error) {
+	if p, ok := l.live.(source.Planner); ok {
+		if err := p.Plan(ctx, i); err != nil {
+			return nil, err
+		}
+	}
 	return &source.Snapshot{File: i.File, Close: func() error { return nil }}, nil
 }
 

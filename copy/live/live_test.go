@@ -111,7 +111,11 @@ func TestSuspendNoLongerThanItSays(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_, err = Suspend{Libvirt: f, Helper: helper(), Log: quiet, MaxPause: 100 * time.Millisecond}.Snapshot(t.Context(), i)
+		short := Suspend{Libvirt: f, Helper: helper(), Log: quiet, MaxPause: 100 * time.Millisecond}
+		if err := source.Planner(short).Plan(t.Context(), i); !errors.Is(err, errTooLong) {
+			t.Errorf("%s: planned: error %v", kind, err)
+		}
+		_, err = short.Snapshot(t.Context(), i)
 		if !errors.Is(err, errTooLong) || !strings.Contains(err.Error(), "--live=backup") || !strings.Contains(err.Error(), "extents") {
 			t.Errorf("%s: error %v", kind, err)
 		}

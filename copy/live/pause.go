@@ -28,8 +28,8 @@ func (s Suspend) pause(i source.LiveImage) (pause time.Duration, known bool, err
 		return 0, false, nil
 	}
 	pause = time.Duration(n) * perExtent
-	if pause > s.MaxPause {
-		return 0, true, tooLong(i.Path, fmt.Sprintf("about %v, for it has %d extents", pause.Round(100*time.Millisecond), n), s.MaxPause)
+	if pause > s.limit() {
+		return 0, true, tooLong(i.Path, fmt.Sprintf("about %v, for it has %d extents", pause.Round(100*time.Millisecond), n), s.limit())
 	}
 	return pause, true, nil
 }

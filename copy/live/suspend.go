@@ -34,18 +34,7 @@ const DefaultMaxPause = 2 * time.Second
 
 // Snapshot implements imgcopy.Live.
 func (s Suspend) Snapshot(ctx context.Context, i source.LiveImage) (_ *source.Snapshot, err error) {
-	if s.MaxPause == 0 {
-		s.MaxPause = DefaultMaxPause
-	}
-	names, err := domains(i)
-	if err != nil {
-		return nil, err
-	}
-	pause, known, err := s.pause(i)
-	if err != nil {
-		return nil, err
-	}
-	c, err := s.newClone(i)
+	c, names, pause, err := s.prepare(ctx, i)
 	if err != nil {
 		return nil, err
 	}
@@ -54,19 +43,50 @@ func (s Suspend) Snapshot(ctx context.Context, i source.LiveImage) (_ *source.Sn
 			err = errors.Join(err, c.discard())
 		}
 	}()
-	if pause, err = c.rehearse(ctx, i.File, pause, known, s.MaxPause); err != nil {
-		return nil, err
-	}
-	s.Log.Info("suspending", "domains", names, "expected", pause.Round(time.Millisecond), "at most", s.MaxPause)
+	s.Log.Info("suspending", "domains", names, "expected", pause.Round(time.Millisecond), "at most", s.limit())
 	if err := s.suspended(ctx, names, func() error { return c.take(ctx, i.File) }); err != nil {
 		return nil, err
 	}
 	return c.snapshot(), nil
 }
 
+// Plan implements source.Planner: it refuses what Snapshot refuses before it suspends anything.
+func (s Suspend) Plan(ctx context.Context, i source.LiveImage) error {
+	c, _, _, err := s.prepare(ctx, i)
+	if err != nil {
+		return err
+	}
+	return c.discard()
+}
+
+// prepare makes the file for the clone, and says which domains are to be suspended, and for how long.
+func (s Suspend) prepare(ctx context.Context, i source.LiveImage) (c *clone, names []string, pause time.Duration, err error) {
+	if names, err = domains(i); err != nil {
+		return nil, nil, 0, err
+	}
+	pause, known, err := s.pause(i)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if c, err = s.newClone(i); err != nil {
+		return nil, nil, 0, err
+	}
+	if pause, err = c.rehearse(ctx, i.File, pause, known, s.limit()); err != nil {
+		return nil, nil, 0, errors.Join(err, c.discard())
+	}
+	return c, names, pause, nil
+}
+
+func (s Suspend) limit() time.Duration {
+	if s.MaxPause == 0 {
+		return DefaultMaxPause
+	}
+	return s.MaxPause
+}
+
 // suspended calls do while the domains are suspended. Those that are suspended already are left as they are.
 func (s Suspend) suspended(ctx context.Context, names []string, do func() error) error {
-	sc := script{Limit: s.MaxPause}
+	sc := script{Limit: s.limit()}
 	for _, name := range names {
 		d, err := find(ctx, s.Libvirt, name)
 		if err != nil {
@@ -91,7 +111,7 @@ func (s Suspend) suspended(ctx context.Context, names []string, do func() error)
 		return err
 	}
 	if late {
-		return fmt.Errorf("the clone took longer than %v (--max-pause); the domains run again, and there is no copy", s.MaxPause)
+		return fmt.Errorf("the clone took longer than %v (--max-pause); the domains run again, and there is no copy", s.limit())
 	}
 	s.Log.Info("cloned while suspended", "domains", names, "for", time.Since(begun).Round(time.Millisecond))
 	return nil

@@ -16,6 +16,12 @@ type Live interface {
 	Snapshot(ctx context.Context, image LiveImage) (*Snapshot, error)
 }
 
+// Planner is a Live that knows what speaks against it.
+type Planner interface {
+	// Plan fails where Snapshot would before it does anything to a domain, and leaves nothing.
+	Plan(ctx context.Context, image LiveImage) error
+}
+
 // LiveImage is an image in use.
 type LiveImage struct {
 	File   *os.File    // open for reading
