@@ -5,6 +5,7 @@ package torture
 import (
 	"flag"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -41,14 +42,17 @@ func TestOldKernel(t *testing.T) {
 	if r.Exit != 0 {
 		t.Fatal("the script failed")
 	}
-	for what, pattern := range map[string]string{
-		"an old kernel":                  `(?m)^6\.1\.`,
-		"work of the hammer's":           `[1-9]\d* operations, the longest took`,
-		"rounds of the VMM's":            `[1-9]\d* rounds of the VMM`,
-		"refusal in the events":          `refused: truncate of vm\.img by dd \(pid \d+\)`,
-		"who names the VMM":              `who: .*(qemu-storage-|pid \d+)`,
-		"doctor on the lack of features": `no FUSE passthrough`,
-	} {
+	wanted := map[string]string{
+		"work of the hammer's":  `[1-9]\d* operations, the longest took`,
+		"rounds of the VMM's":   `[1-9]\d* rounds of the VMM`,
+		"refusal in the events": `refused: truncate of vm\.img by dd \(pid \d+\)`,
+		"who names the VMM":     `who: .*(qemu-storage-|pid \d+)`,
+	}
+	if os.Getenv("IMGWARD_TEST_STOCK") == "" { // else it is to run on whatever that is
+		wanted["an old kernel"] = `(?m)^6\.1\.`
+		wanted["doctor on the lack of features"] = `no FUSE passthrough`
+	}
+	for what, pattern := range wanted {
 		if !regexp.MustCompile(pattern).MatchString(r.Stdout + r.Stderr) {
 			t.Errorf("no %s (%s)", what, pattern)
 		}
