@@ -28,9 +28,10 @@ type handle struct {
 	opener guard.Process
 	since  time.Time
 	kept   bool // the keeper has fd too; guarded by node.mu
-	// closed is when one of its descriptors was closed last, while there were locks; guarded by node.mu.
-	closed time.Time
-	late   late // of a predecessor's handle: fd is yet to be opened
+	// leaving is until when its RELEASE may be on its way, for one of its descriptors was closed while there were locks; guarded
+	// by node.mu.
+	leaving time.Time
+	late    late // of a predecessor's handle: fd is yet to be opened
 
 	dir *dirStream // of a directory
 }

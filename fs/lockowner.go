@@ -90,8 +90,9 @@ func (fs *FS) unlockOwner(h *handle, owner uint64) {
 		if own := a.open.locks[owner]; own != nil {
 			closing = fs.dropOwner(n, owner, own)
 		}
-		h.closed = time.Now()
-		fs.handles.records.SetClosed(h.slot, h.closed)
+		now := time.Now()
+		h.leaving = now.Add(lockSettle)
+		fs.handles.records.SetClosed(h.slot, now)
 	}
 	a.mu.Unlock()
 	if closing != noFd {

@@ -102,15 +102,15 @@ func (fs *FS) restoreHandles(kept map[string]int) {
 	fs.handles = &handleTable{byFH: map[uint64]*handle{}, answers: map[uint64]*handle{}, opening: fs.ensure, budget: &fs.nodes.budget}
 	fs.handles.records = state.NewHandles(fs.region, func(slot uint32, rec *state.Handle) {
 		h := &handle{
-			fh:     rec.FH,
-			slot:   slot,
-			fd:     noFd,
-			flags:  int(rec.Flags),
-			mode:   rec.Mode,
-			unique: rec.Unique,
-			opener: guard.Process{PID: int(rec.PID), Start: rec.Start, Class: classOf(rec.Class)},
-			since:  time.Unix(int64(rec.Opened), 0),
-			closed: closedAgain(rec.Closed),
+			fh:      rec.FH,
+			slot:    slot,
+			fd:      noFd,
+			flags:   int(rec.Flags),
+			mode:    rec.Mode,
+			unique:  rec.Unique,
+			opener:  guard.Process{PID: int(rec.PID), Start: rec.Start, Class: classOf(rec.Class)},
+			since:   time.Unix(int64(rec.Opened), 0),
+			leaving: leavingAgain(rec.Closed),
 		}
 		n, no := fs.nodes.get(rec.Node)
 		if no != 0 {
