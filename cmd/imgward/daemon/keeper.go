@@ -61,6 +61,7 @@ func (f *Flags) Keep(mountpoint string, o *Origin) error {
 // keep keeps a view until it ends.
 func (f *Flags) keep(mountpoint string, from *origin) error {
 	debug.SetGCPercent(30) // it makes little garbage, and should be small
+	trimLater()
 	lock, err := control.MakeDir(mountpoint)
 	if err != nil {
 		return err

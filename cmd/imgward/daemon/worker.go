@@ -50,6 +50,7 @@ const keptControl = "control"
 
 // Serve is the daemon's serving half. It may die at any moment; its keeper starts the next.
 func (f *Flags) Serve(mountpoint string) error {
+	trimLater() // while it is the standby
 	if mountpoint == control.SecondName {
 		return f.serveSecond()
 	}
@@ -93,6 +94,7 @@ func (f *Flags) Serve(mountpoint string) error {
 		detach(w.log, w.logFile)
 	}
 	ended := make(chan struct{})
+	trimLater()
 	died := w.session.Died(left.Died)
 	w.announce(left, died)
 	go func() {
