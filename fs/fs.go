@@ -65,7 +65,8 @@ type FS struct {
 	procFd      int  // /proc/self/fd
 	remote      bool // the backing tree is on a network file system
 	passthrough atomic.Bool
-	notPassed   sync.Map // st_dev of file systems below the view that the kernel passes nothing through to
+	notPassed   sync.Map    // st_dev of file systems below the view that the kernel passes nothing through to
+	lastKnown   atomic.Bool // the last LOOKUP found a file that was known; see lookup
 	// backingNeedsFile is set where the kernel registers open files only, not O_PATH descriptors.
 	backingNeedsFile atomic.Bool
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"imgward/guard"
 )
 
 // cacheTimeout is how long the kernel may answer from its own memory of names and attributes. One second, because VMs
@@ -25,11 +27,54 @@ func (fs *FS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fus
 		return fuse.Status(no)
 	}
 	defer release()
+	return fuse.Status(fs.lookup(dir, dirfd, name, out))
+}
+
+// lookup answers with what has a name. If it is known already, as what the kernel asks for again after a second, asking
+// first takes one system call in the place of three; else it is one more. It will be as it was the last time.
+func (fs *FS) lookup(dir *node, dirfd int, name string, out *fuse.EntryOut) syscall.Errno {
+	var st syscall.Stat_t
+	askFirst := fs.lastKnown.Load()
+	if askFirst {
+		if err := fstatat(dirfd, name, &st); err != nil {
+			return errno(err)
+		}
+		if fs.enterKnown(&st, out) {
+			return 0
+		}
+	}
 	fd, err := openPath(dirfd, name)
 	if err != nil {
-		return fuse.ToStatus(err)
+		return errno(err)
 	}
-	return fuse.Status(fs.enter(fd, dir, name, out))
+	if err := fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return errno(err)
+	}
+	known := fs.enterKnown(&st, out)
+	if known != askFirst {
+		fs.lastKnown.Store(known)
+	}
+	if known {
+		fs.nodes.closeFd(fd)
+		return 0
+	}
+	return fs.enterAs(fd, &st, dir, name, out)
+}
+
+// enterKnown answers with a regular file that is known and held by a descriptor, so that no other can have its number.
+// False: it is none.
+func (fs *FS) enterKnown(st *syscall.Stat_t, out *fuse.EntryOut) bool {
+	if st.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return false
+	}
+	n, _, done := fs.nodes.known(guard.ID{Dev: st.Dev, Ino: st.Ino})
+	if n == nil {
+		return false
+	}
+	done()
+	fs.fillEntry(n, st, out)
+	return true
 }
 
 // lookupID answers with a node of any kind that the kernel may have forgotten: of a file handle, it knows the id only.
@@ -58,11 +103,16 @@ func (fs *FS) enter(fd int, parent *node, name string, out *fuse.EntryOut) sysca
 		unix.Close(fd)
 		return errno(err)
 	}
-	n, no := fs.nodes.remember(fd, &st, parent, name)
+	return fs.enterAs(fd, &st, parent, name, out)
+}
+
+// enterAs is enter for an inode that was looked at.
+func (fs *FS) enterAs(fd int, st *syscall.Stat_t, parent *node, name string, out *fuse.EntryOut) syscall.Errno {
+	n, no := fs.nodes.remember(fd, st, parent, name)
 	if no != 0 {
 		return no
 	}
-	fs.fillEntry(n, &st, out)
+	fs.fillEntry(n, st, out)
 	return 0
 }
 

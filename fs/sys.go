@@ -74,6 +74,11 @@ func retryEINTR(f func() (int, error)) (int, error) {
 // fstat works on O_PATH descriptors too.
 func fstat(fd int, st *syscall.Stat_t) error { return syscall.Fstat(fd, st) }
 
+// fstatat is fstat of a name in a directory, of a symbolic link itself too.
+func fstatat(dirfd int, name string, st *syscall.Stat_t) error {
+	return unix.Fstatat(dirfd, name, (*unix.Stat_t)(unsafe.Pointer(st)), unix.AT_SYMLINK_NOFOLLOW)
+}
+
 // fileHandle asks for the handle by which open_by_handle_at(2) finds the inode again. The zero FileHandle means that
 // the file system has none, or a longer one than a state record holds.
 func fileHandle(fd int) state.FileHandle {
