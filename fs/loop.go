@@ -177,9 +177,22 @@ func (l *loop) serve() {
 			l.start()
 		}
 		l.handle(l.slots.Parked(s))
-		if l.idle.Add(1) > l.maxIdle {
-			l.idle.Add(-1)
+		if !l.stays() {
 			return
+		}
+	}
+}
+
+// stays says whether a reader reads on; it counts as idle then. One that leaves was never counted: others would leave on its
+// account, until nobody read any more.
+func (l *loop) stays() bool {
+	for {
+		n := l.idle.Load()
+		if n >= l.maxIdle {
+			return false
+		}
+		if l.idle.CompareAndSwap(n, n+1) {
+			return true
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,9 @@ type slow struct {
 
 func (s *slow) StatFs(cancel <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
 	s.calls.Add(1)
-	s.entered <- in.Unique
+	if s.entered != nil {
+		s.entered <- in.Unique
+	}
 	select {
 	case code := <-s.answer:
 		out.Bsize = 4711
@@ -243,6 +246,48 @@ func TestLoopEnds(t *testing.T) {
 				t.Error(log.String())
 			}
 		})
+	}
+}
+
+// There is always a reader, however many become too many at the same time.
+func TestReadersStay(t *testing.T) {
+	c := connect(t)
+	l := c.loop()
+	l.maxIdle = 1
+	procs := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(procs)
+	raiseProcs() // as in a daemon
+	close(c.fs.answer)
+	c.fs.entered = nil
+	ended := make(chan struct{})
+	c.loops.Go(func() {
+		l.run()
+		close(ended)
+	})
+	var callers sync.WaitGroup
+	for range 32 {
+		callers.Go(func() {
+			for range 4000 {
+				if err := <-c.statfs(); err != nil && err != unix.EINTR { // Go signals threads
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		callers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ended:
+		t.Error("no reader is left, and the connection has not ended")
+		if err := c.abort(); err != nil { // what was asked would wait for ever
+			t.Fatal(err)
+		}
+		<-done
 	}
 }
 
