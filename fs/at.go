@@ -46,6 +46,8 @@ func (fs *FS) path(p place) func() string {
 type doomed struct {
 	place
 	n *node // nil where there is no such file
+	// found is the file as it was found.
+	found syscall.Stat_t
 	// held are nodes that only this operation holds, to be forgotten when it is released.
 	held []uint64
 }
@@ -62,7 +64,7 @@ func (fs *FS) doom(parent uint64, name string) (*doomed, syscall.Errno) {
 		return d, 0
 	}
 	if err == nil {
-		d.n, no = fs.rememberFd(fd, p)
+		d.n, no = fs.rememberFd(fd, p, &d.found)
 	} else {
 		no = errno(err)
 	}
@@ -80,14 +82,13 @@ func (fs *FS) doom(parent uint64, name string) (*doomed, syscall.Errno) {
 	return d, 0
 }
 
-// rememberFd makes a node of an O_PATH descriptor, which it takes over.
-func (fs *FS) rememberFd(fd int, p place) (*node, syscall.Errno) {
-	var st syscall.Stat_t
-	if err := fstat(fd, &st); err != nil {
+// rememberFd makes a node of an O_PATH descriptor, which it takes over, and fills in st.
+func (fs *FS) rememberFd(fd int, p place, st *syscall.Stat_t) (*node, syscall.Errno) {
+	if err := fstat(fd, st); err != nil {
 		unix.Close(fd)
 		return nil, errno(err)
 	}
-	return fs.nodes.remember(fd, &st, p.parent, p.name)
+	return fs.nodes.remember(fd, st, p.parent, p.name)
 }
 
 // victims is what the guard is to be asked about, if op befalls the file.

@@ -22,7 +22,7 @@ func (fs *FS) below(d *doomed) ([]victim, syscall.Errno) {
 		if err != nil {
 			return err
 		}
-		n, no := fs.rememberFd(fd, place{parent: &node{id: rootID}, name: path})
+		n, no := fs.rememberFd(fd, place{parent: &node{id: rootID}, name: path}, new(syscall.Stat_t))
 		if no != 0 {
 			return no
 		}

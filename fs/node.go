@@ -48,7 +48,7 @@ type activity struct {
 	writers atomic.Int32
 	// lockers counts the owners of locks.
 	lockers atomic.Int32
-	// removed is set when a name of it was to be removed through the view; guarded by mu.
+	// removed is set when its last name was to be removed through the view; guarded by mu.
 	removed bool
 }
 

@@ -50,6 +50,7 @@ func (fs *FS) removeDoomed(cancel <-chan struct{}, in *fuse.InHeader, d *doomed,
 	if no := fs.keepNameless(d.n); no != 0 {
 		return no
 	}
+	defer fs.noteNames(d)
 	return errno(unix.Unlinkat(d.dirfd, d.name, flags))
 }
 
@@ -81,6 +82,27 @@ func (fs *FS) keepNameless(n *node) syscall.Errno {
 		}
 	}
 	return 0
+}
+
+// noteNames ends what keepNameless began, where it was one name of several. The node's deeds are locked, so nobody is about
+// to remove another one.
+func (fs *FS) noteNames(d *doomed) {
+	if !d.n.regular() || d.found.Nlink == 1 {
+		return
+	}
+	fd, release, no := fs.nodes.acquire(d.n)
+	if no != 0 {
+		return
+	}
+	defer release()
+	var st syscall.Stat_t
+	if fstat(fd, &st) != nil || st.Nlink == 0 {
+		return
+	}
+	a := d.n.activity()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.removed = false
 }
 
 // keepIfLastName gives a handle's descriptor to the keeper, if its file has no more than one name; node.mu is held.

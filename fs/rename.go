@@ -50,10 +50,11 @@ func (fs *FS) rename(cancel <-chan struct{}, in *fuse.RenameIn, from, to *doomed
 		return no
 	}
 	defer unlock()
-	if to.n != nil && to.n != from.n && in.Flags&unix.RENAME_EXCHANGE == 0 {
+	if to.n != nil && to.n != from.n && in.Flags&(unix.RENAME_EXCHANGE|unix.RENAME_NOREPLACE) == 0 {
 		if no := fs.keepNameless(to.n); no != 0 {
 			return no
 		}
+		defer fs.noteNames(to)
 	}
 	if err := unix.Renameat2(from.dirfd, from.name, to.dirfd, to.name, uint(in.Flags)); err != nil {
 		return errno(err)
