@@ -144,7 +144,7 @@ func fuseOptions(log *slog.Logger, stacked bool) *fuse.MountOptions {
 		EnableAcl:         true,
 		ExtraCapabilities: capabilities,
 		MaxStackDepth:     depth,
-		DisableSplice:     true, // see Read
+		DisableSplice:     true, // loopsplice.go does
 		Logger:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }

@@ -26,8 +26,6 @@ func (fs *FS) read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	if no != 0 {
 		return 0, fuse.Status(no)
 	}
-	// Not spliced: splice(2) may give less than is there (a pipe has room for so many pages, and an unaligned range
-	// touches one more), and a short read is the end of the file to QEMU.
 	n, err := unix.Pread(h.fd, buf, int64(in.Offset))
 	if err == unix.EINVAL && h.mayBuffer(in.Flags, in.Offset, len(buf)) {
 		if fd, e := fs.buffered(h); e == nil {
@@ -38,6 +36,15 @@ func (fs *FS) read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 		return 0, fuse.ToStatus(err)
 	}
 	return n, fuse.OK
+}
+
+// cached implements mover.
+func (fs *FS) cached(in *fuse.ReadIn) (fd int, ok bool) {
+	h, no := fs.handles.get(in.Fh)
+	if no != 0 || h.flags&unix.O_DIRECT != 0 {
+		return -1, false
+	}
+	return h.fd, true
 }
 
 // inPlace is what was read into the very memory that the answer is written from: nothing is to be copied (loop.go).

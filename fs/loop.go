@@ -38,7 +38,8 @@ type loop struct {
 	readers sync.WaitGroup
 	ended   atomic.Bool // the kernel has ended the connection
 	// again are the requests that a predecessor may have begun, by unique, while they are handled.
-	again sync.Map
+	again   sync.Map
+	splicer splicer
 	// small and large are what answers are made in.
 	small, large sync.Pool
 }
@@ -82,6 +83,7 @@ func newLoop(fs fuse.RawFileSystem, opts *fuse.MountOptions, device int, slots *
 		maxIdle: int32(min(max(2, runtime.NumCPU()), maxReaders)),
 	}
 	l.mover, _ = fs.(mover)
+	l.splicer.idle = make(chan pipe, idlePipes)
 	l.small.New = func() any { return alignedReply(smallReply) }
 	l.large.New = func() any { return alignedReply(largeReply) }
 	// What it answers is what fuse.Server, which has the same options, has answered the kernel.
@@ -106,6 +108,7 @@ func (l *loop) run() {
 	l.finish()
 	l.start()
 	l.readers.Wait()
+	l.splicer.close()
 }
 
 // start starts a reader. It counts as idle at once: where processors are busy, it may be long until it runs, and whoever

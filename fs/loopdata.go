@@ -20,6 +20,8 @@ type mover interface {
 	asked
 	// read is Read.
 	read(in *fuse.ReadIn, buf []byte) (int, fuse.Status)
+	// cached is the descriptor to read from, if that goes by the page cache.
+	cached(in *fuse.ReadIn) (fd int, ok bool)
 	// writeUnchecked is Write where no verdict is needed; false: one is, and nothing was done.
 	writeUnchecked(in *fuse.WriteIn, data []byte) (uint32, fuse.Status, bool)
 }
@@ -53,6 +55,10 @@ func (l *loop) moveOut(s state.Slot, in *fuse.ReadIn) bool {
 	if size > largeReply {
 		return false
 	}
+	s.Mark(state.Moving)
+	if l.splice(s, in) {
+		return true
+	}
 	pool := &l.small
 	if size > smallReply {
 		pool = &l.large
@@ -60,7 +66,6 @@ func (l *loop) moveOut(s state.Slot, in *fuse.ReadIn) bool {
 	room := pool.Get().(*[]byte)
 	defer pool.Put(room)
 	reply := (*room)[:size]
-	s.Mark(state.Moving)
 	n, code := l.read(in, reply[outHeaderSize:])
 	if code.Ok() {
 		n += outHeaderSize
