@@ -15,8 +15,8 @@ import (
 // trimAfter is how long a process has been up when what its start took is given back.
 const trimAfter = 2 * time.Second
 
-// trimLater gives back, in a while, the memory of the program's file that only its start needed: 12 MiB of command line,
-// tables and initialisation, in each of a view's three processes. What it needs again comes from the page cache.
+// trimLater gives back, in a while, the memory of the program's file that only its start needed: some 7 MiB of command line,
+// tables and initialisation. What it needs again comes from the page cache. A standby needs it when it takes over.
 func trimLater() { time.AfterFunc(trimAfter, trim) }
 
 func trim() {

@@ -50,7 +50,6 @@ const keptControl = "control"
 
 // Serve is the daemon's serving half. It may die at any moment; its keeper starts the next.
 func (f *Flags) Serve(mountpoint string) error {
-	trimLater() // while it is the standby
 	if mountpoint == control.SecondName {
 		return f.serveSecond()
 	}
