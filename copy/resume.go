@@ -115,13 +115,13 @@ func (c *copier) keep(ctx context.Context, f *os.File) (int64, error) {
 		return 0, err
 	}
 	keep := j.state.Durable
-	if err := sample(c.src.File, f, keep); err != nil {
-		return 0, err
+	if j.same && j.state.Target.SameDisk(now) {
+		err = sample(c.src.File, f, keep)
+	} else {
+		keep, err = c.equal(ctx, f, keep)
 	}
-	if !j.same || !j.state.Target.SameDisk(now) {
-		if keep, err = c.equal(ctx, f, keep); err != nil || keep == 0 {
-			return 0, err
-		}
+	if err != nil || keep == 0 {
+		return 0, err
 	}
 	c.prog.Resumed.Store(keep)
 	c.order.Add(move.Step{Len: keep, Method: move.MethodDone})
