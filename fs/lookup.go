@@ -3,7 +3,6 @@
 package viewfs
 
 import (
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -131,19 +130,8 @@ func (fs *FS) fillEntry(n *node, st *syscall.Stat_t, out *fuse.EntryOut) {
 // Nor those of a set-id file, ever: a write takes the bits away on disk, and a kernel that remembered them would run what
 // was written as the file's owner.
 func (n *node) attrTimeout(mode uint32) time.Duration {
-	if setID(mode) {
+	if a := n.active(); a != nil && a.writers.Load() > 0 || setID(mode) {
 		return 0
-	}
-	a := n.active()
-	if a == nil {
-		return cacheTimeout
-	}
-	brief := a.brief.holds() // before the writers are counted: see attachNew
-	switch {
-	case a.writers.Load() > 0:
-		return 0
-	case brief:
-		return briefly
 	}
 	return cacheTimeout
 }
@@ -154,30 +142,8 @@ func (n *node) entryTimeout(mode uint32) time.Duration {
 	if setID(mode) {
 		return 0
 	}
-	return max(n.attrTimeout(mode), briefly)
+	return max(n.attrTimeout(mode), time.Millisecond)
 }
-
-// briefly is for what follows at once, which the kernel makes one or two ticks (fuse_time_to_jiffies): no more than what
-// the time stamps of files are apart.
-const briefly = time.Millisecond
-
-// brief says that all attributes which the kernel remembers of a file are good for no longer than briefly. It is so from the
-// moment on that they are taken back because the file is opened for writing, and for a while after the last such open: who
-// opens a file again and again then costs neither a message nor a GETATTR each time.
-type brief struct{ until atomic.Int64 } // by sinceStart
-
-func (b *brief) holds() bool { return sinceStart() < b.until.Load() }
-
-// extend has it hold for a while, and says whether it held until now.
-func (b *brief) extend() (held bool) {
-	now := sinceStart()
-	return now < b.until.Swap(now+int64(cacheTimeout))
-}
-
-var start = time.Now()
-
-// sinceStart is the time by a clock that nobody sets.
-func sinceStart() int64 { return int64(time.Since(start)) }
 
 // setID says that a file runs as its owner or group.
 func setID(mode uint32) bool {

@@ -46,7 +46,6 @@ type activity struct {
 	backing int32
 	// writers counts the open handles that may write.
 	writers atomic.Int32
-	brief   brief
 	// lockers counts the owners of locks.
 	lockers atomic.Int32
 	// removed is set when its last name was to be removed through the view; guarded by mu.

@@ -180,10 +180,9 @@ func (fs *FS) attachNew(n *node, h *handle, o *opening, out *fuse.OpenOut) sysca
 	n.attach(h)
 	a.open.passed = passed
 	n.answerOpen(h, out)
-	// What the kernel remembers of the file may be good for a second yet, and a store through a shared mapping would not
-	// show in it. Whoever is being told of attributes good for so long has seen no writer: it looked at the clock before
-	// the handle was attached, and brief does so after.
-	if o.named && h.writable() && a.writers.Load() == 1 && !a.brief.extend() {
+	if o.named && h.writable() && a.writers.Load() == 1 {
+		// What the kernel remembers of the file may be good for a second yet, and a store through a shared mapping would
+		// not show in it.
 		fs.srv.InodeNotify(n.id, -1, 0)
 	}
 	if a.removed {
