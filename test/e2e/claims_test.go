@@ -442,9 +442,13 @@ func TestClaimsByPolicy(t *testing.T) {
 		}
 		lock(unix.F_UNLCK) // or it would go on for that
 		v.End(t)
-		if runs := len(g.lines(t)) > 0; runs != byHand {
+		left := g.lines(t)
+		// Another test's QEMU may have a device of the host locked meanwhile, which is something to protect.
+		others := slices.ContainsFunc(left, func(l guardLine) bool { return l.Type == "hold" && l.Path != locked.Name() })
+		if runs := len(left) > 0; runs != byHand && !others {
 			t.Errorf("%s: the guard runs after the umount: %v", c.policy, runs)
-		} else if runs {
+		}
+		if len(left) > 0 {
 			g.stop(t)
 		}
 	}
