@@ -19,9 +19,11 @@ func makeTarget(t *testing.T, dir string, args ...string) string {
 	cmd := exec.Command("make", append([]string{"-s"}, args...)...)
 	cmd.Dir = dir
 	cmd.Env = os.Environ()
-	out, err := cmd.CombinedOutput()
+	var errors strings.Builder // go says there what it downloads
+	cmd.Stderr = &errors
+	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("make %v: %v\n%s", args, err, out)
+		t.Fatalf("make %v: %v\n%s%s", args, err, out, &errors)
 	}
 	return strings.TrimSpace(string(out))
 }
