@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"imgward/copy/internal/testimg"
 	"imgward/copy/internal/testvol"
 	"imgward/copy/move"
+	"imgward/test/need"
 )
 
 const resumeSize = 24 * mib
@@ -137,6 +139,10 @@ func TestResumeComparesDevices(t *testing.T) {
 		change func(t *testing.T, from, to, state string)
 		keeps  bool // some; else all
 	}{
+		"the file below the source was written to": {func(t *testing.T, from, _, _ string) {
+			below := testvol.Run(t, "losetup", "-n", "-O", "BACK-FILE", from)
+			poke(t, strings.TrimSpace(below), 70*mib)
+		}, true},
 		"nothing happened":          {func(*testing.T, string, string, string) {}, false},
 		"the source was written to": {func(t *testing.T, from, _, _ string) { poke(t, from, 70*mib) }, true},
 		"the source was discarded": {func(t *testing.T, from, _, _ string) {
@@ -288,4 +294,33 @@ func TestHelperCopySlowly(t *testing.T) {
 	o.Limit = rate.NewLimiter(4*mib, mib)
 	_, err := Copy(context.Background(), from, to, o)
 	t.Fatalf("nobody killed this copy: %v", err)
+}
+
+// TestFlushIsNoWrite: a device that was only flushed, as imgcp does before it asks, holds what it held.
+func TestFlushIsNoWrite(t *testing.T) {
+	dev, err := os.OpenFile(testvol.Device(t, mib), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	identify := func() checkpoint.Identity {
+		var st unix.Stat_t
+		if err := errors.Join(dev.Sync(), unix.Fstat(int(dev.Fd()), &st)); err != nil {
+			t.Fatal(err)
+		}
+		return checkpoint.Identify(dev.Name(), &st, mib)
+	}
+	before := identify()
+	if before.Disk == "" {
+		need.Kernel(t, "diskseq (Linux 5.15)")
+	}
+	if !before.Unwritten(identify()) {
+		t.Error("a flush counts as a write")
+	}
+	if _, err := dev.WriteAt([]byte{1}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if before.Unwritten(identify()) {
+		t.Error("a write does not count")
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +31,8 @@ func DeviceReadOnly(f *os.File) (bool, error) {
 }
 
 // Disk says which disk a block device number leads to now, by the boot and the kernel's number of the disk in it, and how many
-// writes and discards this host has sent there. A partition's are those of its whole disk, through which it can be written to
+// sectors this host has written and discarded there (a flush counts as a write of none), for a loop device also when its file was
+// written to. A partition's are those of its whole disk, through which it can be written to
 // as well. Both are "" where the kernel does not say it (diskseq came with Linux 5.15), and writes where nobody counts.
 func Disk(rdev uint64) (disk, writes string) {
 	dir := fmt.Sprintf("/sys/dev/block/%d:%d/", unix.Major(rdev), unix.Minor(rdev))
@@ -45,11 +47,21 @@ func Disk(rdev uint64) (disk, writes string) {
 	if boot == "" || seq == "" {
 		return "", ""
 	}
-	const writeIOs, discardIOs = 4, 11 // Documentation/block/stat.rst
-	if stat := strings.Fields(read(dir + "stat")); read(dir+"queue/iostats") == "1" && len(stat) > discardIOs {
-		writes = stat[writeIOs] + "+" + stat[discardIOs]
+	disk = boot + "/" + seq
+	const written, discarded = 6, 13 // Documentation/block/stat.rst
+	stat := strings.Fields(read(dir + "stat"))
+	if read(dir+"queue/iostats") != "1" || len(stat) <= discarded {
+		return disk, ""
 	}
-	return boot + "/" + seq, writes
+	writes = stat[written] + "+" + stat[discarded]
+	if _, err := os.Stat(dir + "loop"); err == nil {
+		below, err := os.Stat(read(dir + "loop/backing_file"))
+		if err != nil {
+			return disk, "" // of another mount namespace, or removed
+		}
+		writes += "+" + below.ModTime().Format(time.RFC3339Nano)
+	}
+	return disk, writes
 }
 
 func ioctl(fd int, req uint, arg unsafe.Pointer) error {
