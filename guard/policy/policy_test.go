@@ -3,6 +3,9 @@
 package policy
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,6 +78,18 @@ mode = "audit"
 foreign_writer = "revoke"
 errno = "EROFS"
 `
+
+// Where imgward was not put where distributions do, neither was imgcp.
+func TestImgcpBesideThisProgram(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := filepath.Join(filepath.Dir(self), "imgcp")
+	if got := DefaultProcesses().Aligned; !slices.Contains(got, beside) {
+		t.Errorf("%s is not among %v", beside, got)
+	}
+}
 
 func TestParse(t *testing.T) {
 	p := parse(t, sample)

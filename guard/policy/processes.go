@@ -2,13 +2,19 @@
 
 package policy
 
+import (
+	"os"
+	"path/filepath"
+	"slices"
+)
+
 // binDirs is where distributions install programs; /bin and /sbin are the same directories everywhere by now, and the
 // kernel prints an executable's path without symbolic links.
 var binDirs = [...]string{"/usr/bin", "/usr/sbin", "/usr/libexec", "/usr/local/bin"}
 
 // DefaultProcesses knows the VMMs, managers and disk tools of the distributions.
 func DefaultProcesses() Processes {
-	return Processes{VMMs: defaultVMMs(), Managers: defaultManagers(), Aligned: inBinDirs("qemu-img", "qemu-io", "imgcp", "fio")}
+	return Processes{VMMs: defaultVMMs(), Managers: defaultManagers(), Aligned: defaultAligned()}
 }
 
 func defaultVMMs() []string { return inBinDirs(VMMNames()...) }
@@ -26,6 +32,17 @@ func defaultManagers() []string {
 		"virtlockd", "virtlogd", "virtproxyd", "virtsecretd", "virtnetworkd", "virtinterfaced", "virtnodedevd",
 		"virtnwfilterd", "libvirt_iohelper", "libvirt_lxc", "libvirt_parthelper"),
 		"/usr/lib/libvirt/libvirt_*")
+}
+
+// defaultAligned: imgcp is also known beside this very program, wherever the two have been put.
+func defaultAligned() []string {
+	globs := inBinDirs("qemu-img", "qemu-io", "imgcp", "fio")
+	if self, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(self), "imgcp"); !slices.Contains(globs, beside) {
+			globs = append(globs, beside)
+		}
+	}
+	return globs
 }
 
 func inBinDirs(names ...string) []string {
