@@ -3,8 +3,11 @@
 package viewfs
 
 import (
+	"context"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
+	"time"
 )
 
 // How often garbage is collected. A worker has 3 MiB that live, so that with Go's own choice, which is to collect when that
@@ -24,4 +27,44 @@ func collectSeldom() (ballast []byte) {
 	}
 	debug.SetGCPercent(gcPercent)
 	return make([]byte, ballastSize)
+}
+
+// What a burst of requests has left, such as the listing of a hundred thousand files, is given back to the host when nothing
+// goes on any more.
+const (
+	lookEvery = 10 * time.Second
+	burst     = 8 << 20   // what is allocated since the last time is worth it
+	quiet     = 256 << 10 // what is allocated between two looks of an idle view: it asks itself whether it answers
+)
+
+// leftovers says when a view that was busy is idle. The zero value is a view that has just begun.
+type leftovers struct{ returned, looked uint64 }
+
+// due takes how many bytes have been allocated in all.
+func (l *leftovers) due(allocated uint64) bool {
+	idle := allocated-l.looked < quiet
+	l.looked = allocated
+	if !idle || allocated-l.returned < burst {
+		return false
+	}
+	l.returned = allocated
+	return true
+}
+
+// returnMemory gives leftovers back until ctx ends.
+func returnMemory(ctx context.Context) {
+	var l leftovers
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	ticks := time.NewTicker(lookEvery)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+		}
+		if metrics.Read(sample); l.due(sample[0].Value.Uint64()) {
+			debug.FreeOSMemory()
+		}
+	}
 }

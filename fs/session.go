@@ -57,6 +57,7 @@ func (s *Session) Serve(died time.Time) {
 		s.log.Info("serving again", "generation", g, "pause", known(pause))
 	}
 	defer runtime.KeepAlive(collectSeldom())
+	go returnMemory(s.FS.ctx)
 	go s.beat()
 	go s.FS.ensureAll()
 	go s.FS.reconcile(s.FS.ctx)
