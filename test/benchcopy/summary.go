@@ -18,10 +18,12 @@ func (s *summary) add(fs, row string, durable bool, results []result) {
 		switch {
 		case r.tool.limit != nil:
 			continue
-		case r.tool.ours && !r.tool.through:
-			ours = r
+		case r.tool.ours:
+			if ours == nil || r.tool.through { // the view's row has both
+				ours = r
+			}
 		case best == nil || r.median(seconds) < best.median(seconds):
-			best = r // in the view's row that may be imgcp through the view
+			best = r
 		}
 	}
 	if ours == nil || best == nil {
