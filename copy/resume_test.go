@@ -93,6 +93,22 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestResumeLongNames: of two images whose names are too long for a hidden name of their own, and begin alike, each goes on
+// with its own copy.
+func TestResumeLongNames(t *testing.T) {
+	src, dst := testimg.Dirs(t)
+	long := strings.Repeat("a", 250)
+	for i, end := range []string{"1", "2"} {
+		interrupted(t, testimg.New(t, src+"/image"+end, uint64(11+i), resumeSize), dst+"/"+long+end, nil)
+	}
+	for _, end := range []string{"1", "2"} {
+		if r := resumed(t, src+"/image"+end, dst+"/"+long+end, nil); r.Resumed == 0 {
+			t.Errorf("%s: everything was copied again", end)
+		}
+	}
+	testimg.OnlyHolds(t, dst, long+"1", long+"2")
+}
+
 func TestResumeReplaceAndInPlace(t *testing.T) {
 	for _, way := range []dest.Overwrite{dest.Replace, dest.InPlace} {
 		src, dst := testimg.Dirs(t)
