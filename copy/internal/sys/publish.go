@@ -90,18 +90,24 @@ func RenameNew(dir *os.File, old, name string) error {
 }
 
 // ErrNotPutBack: a file that was not to be replaced lost its name all the same. It must not be removed under the other one.
-var ErrNotPutBack = errors.New("what was there could not be put back")
+var ErrNotPutBack = errors.New("a file lost its name")
 
 // ReplaceIf puts temp in the place of name within dir, and removes what was there, if may allows that when it has been
 // taken away already and nobody can come between: it is called with the path where that lies then. Otherwise everything is
 // put back. Where the file system cannot exchange two names, may is asked just before the rename.
+//
+// A file that takes the name in between, and loses it to what is put back, is not removed: ErrNotPutBack.
 func ReplaceIf(dir *os.File, temp, name string, may func(old string) error) error {
 	exchange := func() error {
 		return onFile("exchange names in", dir, func(fd int) error {
 			return unix.Renameat2(fd, temp, fd, name, unix.RENAME_EXCHANGE)
 		})
 	}
-	err := exchange()
+	mine, err := inode(dir, temp)
+	if err != nil {
+		return err
+	}
+	err = exchange()
 	if Unsupported(err) {
 		if err := may(filepath.Join(dir.Name(), name)); err != nil {
 			return err
@@ -112,12 +118,27 @@ func ReplaceIf(dir *os.File, temp, name string, may func(old string) error) erro
 		return err
 	}
 	if err := may(filepath.Join(dir.Name(), temp)); err != nil {
-		if back := exchange(); back != nil {
-			return fmt.Errorf("%w: %w; it is called %s now: %w", ErrNotPutBack, err, temp, back)
+		back := exchange()
+		if now, statErr := inode(dir, temp); back == nil && (statErr != nil || now != mine) {
+			back = errors.New("it came there meanwhile")
+		}
+		if back != nil {
+			return fmt.Errorf("%w; and %w: it is called %s now: %w", err, ErrNotPutBack, temp, back)
 		}
 		return err
 	}
 	return Unlink(dir, temp)
+}
+
+// inode is its number.
+func inode(dir *os.File, name string) (ino uint64, err error) {
+	err = onFile("stat in", dir, func(fd int) error {
+		var st unix.Stat_t
+		err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		ino = st.Ino
+		return err
+	})
+	return ino, err
 }
 
 // Unlink removes name from dir; a name that is not there is no error.
