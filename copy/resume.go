@@ -283,11 +283,12 @@ func (j *journal) keep(cause error, interrupted bool, off int64, bad *rescue.Map
 	return true
 }
 
-// done forgets the copy.
+// done forgets the copy: nothing is left to go on from.
 func (j *journal) done() {
 	if j == nil {
 		return
 	}
+	j.f = nil
 	if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		j.log.Warn("the state of the finished copy stays behind; remove it", "file", j.path, "err", err)
 	}

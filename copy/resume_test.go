@@ -268,6 +268,26 @@ func TestResumeForgetsWhatMayBeLost(t *testing.T) {
 	}
 }
 
+// TestIncompleteIsNotResumed: a copy that was published without what could not be read is as good as it gets.
+func TestIncompleteIsNotResumed(t *testing.T) {
+	testvol.Root(t)
+	src, dst := testimg.Dirs(t)
+	image := testimg.Dense(t, src+"/image", resumeSize)
+	mnt := testfault.MountBad(t, src, mib, 8*kib, 0)
+	var log testimg.Log
+	_, err := tryCopy(mnt+"/image", dst+"/copy", func(o *Options) {
+		*o = resuming()
+		o.OnError, o.Map, o.Log = Zero, dst+"/map", log.Logger()
+	})
+	if !errors.Is(err, ErrIncomplete) || log.Has("to resume") {
+		t.Errorf("error %v; %q", err, log.Lines)
+	}
+	testimg.OnlyHolds(t, dst, "copy", "map")
+	if got, want := testimg.Stat(t, dst+"/copy").Size, testimg.Stat(t, image).Size; got != want {
+		t.Errorf("the copy has %d bytes of %d", got, want)
+	}
+}
+
 // TestResumeAfterKill kills a process that copies, as a crash or the out-of-memory killer would.
 func TestResumeAfterKill(t *testing.T) {
 	src, dst := testimg.Dirs(t)
