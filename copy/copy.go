@@ -100,7 +100,9 @@ func begin(ctx context.Context, from, to string, o *Options) (*copier, error) {
 		return nil, err
 	}
 	src.Inspect(&o.Options.Options)
-	dest.UseSnapshot(c.dst, src.Snapshot)
+	if o.Reflink != Never && !o.Preallocate { // a clone shares its blocks with the image
+		dest.UseSnapshot(c.dst, src.Snapshot)
+	}
 	c.prog.Size.Store(src.Size)
 	c.prog.Data.Store(src.Data())
 	if c.flat != nil {

@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"imgward/copy/dest"
 	"imgward/copy/internal/testimg"
 	"imgward/copy/internal/testvol"
+	"imgward/copy/move"
 	"imgward/copy/source"
 	"imgward/guard"
 )
@@ -73,14 +75,14 @@ func TestSourceInUse(t *testing.T) {
 	testimg.Same(t, image, dst+"/copy")
 }
 
-// stillLife gives a snapshot out that is another file than the image.
-type stillLife struct {
+// snapshotOf gives a snapshot out that is another file than the image.
+type snapshotOf struct {
 	path   string
 	asked  *source.LiveImage
 	closed *bool
 }
 
-func (s stillLife) Snapshot(_ context.Context, i source.LiveImage) (*source.Snapshot, error) {
+func (s snapshotOf) Snapshot(_ context.Context, i source.LiveImage) (*source.Snapshot, error) {
 	*s.asked = i
 	f, err := os.Open(s.path)
 	return &source.Snapshot{File: f, Close: func() error { *s.closed = true; return f.Close() }}, err
@@ -93,11 +95,45 @@ func TestLiveSource(t *testing.T) {
 	var asked source.LiveImage
 	var closed bool
 	mustCopy(t, image, dst+"/copy", func(o *Options) {
-		o.Users, o.Locks, o.Live = testimg.UsedBy(t, image, true), testimg.NewLocks(t), stillLife{frozen, &asked, &closed}
+		o.Users, o.Locks, o.Live = testimg.UsedBy(t, image, true), testimg.NewLocks(t), snapshotOf{frozen, &asked, &closed}
 	})
 	testimg.Same(t, frozen, dst+"/copy")
 	if !closed || asked.Path != image || asked.Target != dst+"/copy" || len(asked.Uses) != 1 {
 		t.Errorf("closed %v, asked for %+v", closed, asked)
+	}
+}
+
+// cloned gives a snapshot out that was made in the directory of the copy.
+type cloned struct{ content string }
+
+func (c cloned) Snapshot(_ context.Context, i source.LiveImage) (*source.Snapshot, error) {
+	path := filepath.Join(filepath.Dir(i.Target), ".clone")
+	err := os.WriteFile(path, []byte(c.content), 0o600)
+	f, openErr := os.Open(path)
+	return &source.Snapshot{File: f, Name: path, Close: func() error { _ = os.Remove(path); return f.Close() }}, errors.Join(err, openErr)
+}
+
+// TestSnapshotMayNotBeTheCopy: a clone becomes the copy where that may share blocks with the image.
+func TestSnapshotMayNotBeTheCopy(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Options)
+		rename bool
+	}{
+		"as it comes": {func(*Options) {}, true},
+		"no reflinks": {func(o *Options) { o.Reflink = Never }, false},
+		"own blocks":  {func(o *Options) { o.Preallocate = true }, false},
+	} {
+		src, dst := testimg.Dirs(t)
+		image := testimg.New(t, src+"/image", 1, mib)
+		r := mustCopy(t, image, dst+"/copy", func(o *Options) {
+			o.Users, o.Live = testimg.UsedBy(t, image, true), cloned{testimg.Content(t, image)}
+			c.change(o)
+		})
+		if (r.Method == move.MethodRename) != c.rename {
+			t.Errorf("%s: copied by %s", name, r.Method)
+		}
+		testimg.Same(t, image, dst+"/copy")
+		testimg.OnlyHolds(t, dst, "copy")
 	}
 }
 
