@@ -21,7 +21,6 @@ type snapshot struct {
 	data    int64 // of their data, as far as is known; 0: not known (a pipe)
 	checked int64
 	holes   int64
-	resumed int64
 }
 
 // snapshot adds the images up. The caller holds the lock.
@@ -38,7 +37,6 @@ func (r *reporter) snapshot() snapshot {
 		s.moved += moved
 		s.holes += p.Holes.Load()
 		s.checked += p.Checked.Load()
-		s.resumed += p.Resumed.Load()
 		s.data += max(p.Data.Load()-p.Resumed.Load(), moved)
 		known = known && p.Data.Load() > 0
 		switch {
