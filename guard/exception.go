@@ -52,9 +52,9 @@ func (e *Exception) validate(now time.Time) error {
 	case e.Ops == 0 || e.Ops&^policy.AllOps != 0:
 		return errors.New("an exception needs operations: truncate, write, unlink, rename or set-flags")
 	case e.Reason == "":
-		return errors.New("an exception needs a reason: it stands in the log for those who ask later")
+		return errors.New("an exception needs a reason: it goes into the log for those who ask later")
 	case strings.TrimSpace(e.Reason) == ReasonPlaceholder:
-		return errors.New("write your reason instead of " + ReasonPlaceholder + ": it stands in the log for those who ask later")
+		return errors.New("write your reason instead of " + ReasonPlaceholder + ": it goes into the log for those who ask later")
 	case !e.Expires.After(now):
 		return errors.New("an exception needs a time for which it holds")
 	case e.Expires.After(now.Add(MaxException)):

@@ -82,7 +82,7 @@ func printHolds(w io.Writer, path string, list []control.HoldLine) {
 			continue
 		}
 		if h.Layer == lsm.Name {
-			fmt.Fprintf(w, "%s: the kernel keeps it%s: it refuses whoever would destroy it, whatever way leads to it\n", path, forWhom(h.Uses))
+			fmt.Fprintf(w, "%s: protected by the kernel%s, which refuses whoever would destroy it, whatever way leads to it\n", path, forWhom(h.Uses))
 			continue
 		}
 		device := ""

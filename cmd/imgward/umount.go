@@ -55,7 +55,7 @@ func umount(cmd *cobra.Command, dir string, lazy bool) (err error) {
 	}
 	m, err := viewAt(mountpoint)
 	if err != nil && control.Forget(mountpoint) {
-		fmt.Fprintf(os.Stderr, "imgward: the view on %s had been unmounted by others; it is no longer missed\n", mountpoint)
+		fmt.Fprintf(os.Stderr, "imgward: the view on %s had been unmounted by others; it is no longer reported as gone\n", mountpoint)
 		return nil
 	}
 	if err != nil {

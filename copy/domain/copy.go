@@ -120,7 +120,7 @@ func (r *run) then(ctx context.Context, check func(context.Context) error) error
 	}
 	switch now, err := r.o.Conn.Again(ctx, r.d); {
 	case err == nil && now.Active:
-		return fmt.Errorf("domain %s was started again: its copy is of before", r.d.Name)
+		return fmt.Errorf("domain %s was started again: its copy is from before that", r.d.Name)
 	case err != nil && !errors.Is(err, libvirtd.ErrNoDomain):
 		return err
 	}
@@ -142,7 +142,7 @@ func (r *run) unchanged(ctx context.Context) error {
 	}
 	for _, f := range r.a.Manifest().Files {
 		if f.Identity != nil && changed(&f) {
-			return fmt.Errorf("%s was written to since it was copied: the copy is of before", f.Source)
+			return fmt.Errorf("%s was written to since it was copied: the copy is from before that", f.Source)
 		}
 	}
 	return nil

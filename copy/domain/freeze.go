@@ -193,7 +193,7 @@ func (r *run) allFrozen(ctx context.Context) error {
 	for i := range now.Disks {
 		d := &now.Disks[i]
 		if d.changes() && d.path != frozen[d.Target.Dev] {
-			return fmt.Errorf("disk %s (%s) came to domain %s just now: copy it again", d.Target.Dev, d.path, r.d.Name)
+			return fmt.Errorf("disk %s (%s) was added to domain %s just now: copy it again", d.Target.Dev, d.path, r.d.Name)
 		}
 		delete(frozen, d.Target.Dev)
 	}

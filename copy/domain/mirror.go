@@ -203,7 +203,7 @@ func (r *run) untilEnd(ctx context.Context) error {
 			gone = time.Time{}
 		}
 		if now.extra != "" {
-			return fmt.Errorf("disk %s came to domain %s meanwhile: copy it again", now.extra, r.d.Name)
+			return fmt.Errorf("disk %s was added to domain %s meanwhile: copy it again", now.extra, r.d.Name)
 		}
 		if now.ready && ready.IsZero() {
 			ready = time.Now()

@@ -44,7 +44,7 @@ func gone(stateDir, name string) (libvirtd.Domain, error) {
 			return libvirtd.Gone(name, i.UUID)
 		}
 	}
-	return libvirtd.Domain{}, fmt.Errorf("%w, and nothing is to be undone to one of this name: %s", libvirtd.ErrNoDomain, name)
+	return libvirtd.Domain{}, fmt.Errorf("%w, and there is nothing to undo for one of this name: %s", libvirtd.ErrNoDomain, name)
 }
 
 // waitFor is how long somebody else may be at work on the domain: the guardian of a killed run.

@@ -88,7 +88,7 @@ func (c *Client) negotiate(export string) error {
 		return err
 	}
 	if hello.Magic != magic || hello.Opt != optMagic || hello.Flags&fixedNewstyle == 0 {
-		return errors.New("it is no NBD server of this century")
+		return errors.New("it is no NBD server, or one that is too old")
 	}
 	if err := binary.Write(c.conn, binary.BigEndian, uint32(fixedNewstyle|hello.Flags&noZeroes)); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (c *Client) negotiate(export string) error {
 		if kind == repInfo && len(b) >= 12 && binary.BigEndian.Uint16(b) == infoExport {
 			size := binary.BigEndian.Uint64(b[2:])
 			if size > math.MaxInt64 {
-				return fmt.Errorf("a disk of %d bytes cannot be", size)
+				return fmt.Errorf("a disk cannot have %d bytes", size)
 			}
 			c.size = int64(size)
 		}

@@ -210,7 +210,7 @@ func (s *SecondServer) apply(w http.ResponseWriter, r *http.Request) bool {
 	ctx, cancel := context.WithTimeout(r.Context(), patience/2)
 	defer cancel()
 	if err := s.Driver.Apply(ctx); err != nil {
-		fail(w, http.StatusServiceUnavailable, errors.New("that is noted, but what protects does not know of it yet; it will within seconds"))
+		fail(w, http.StatusServiceUnavailable, errors.New("that is noted, but not in force yet; it will be within seconds"))
 		return false
 	}
 	return true

@@ -33,7 +33,7 @@ func makers() []second.Maker { return []second.Maker{claims.Maker(), lsm.Maker((
 // Guard starts the second layer, and returns when it protects; in the foreground, when it has ended.
 func (f *Flags) Guard() error {
 	if os.Geteuid() != 0 {
-		return errors.New("only root can guard")
+		return errors.New("only root can start the guard")
 	}
 	if err := f.absolutePaths(); err != nil {
 		return err

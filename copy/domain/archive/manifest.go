@@ -164,7 +164,7 @@ const maxFiles = 1 << 16
 // not have or that stand on themselves. Whoever follows a valid one through Archive.Open reads nothing outside.
 func (m *Manifest) Validate() error {
 	if m.Domain == "" || len(m.Files) > maxFiles {
-		return fmt.Errorf("a copy of %q with %d files cannot be", m.Domain, len(m.Files))
+		return fmt.Errorf("a copy of %q cannot have %d files", m.Domain, len(m.Files))
 	}
 	byPath := make(map[string]*File, len(m.Files))
 	for i := range m.Files {
