@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"slices"
@@ -62,7 +63,7 @@ func newDomainCommand() *cobra.Command {
 		Long:    domainHelp,
 		Example: domainExamples,
 		Args:    cobra.ArbitraryArgs,
-		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), args) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), cmd.OutOrStdout(), args) },
 	}
 	flags := c.Flags()
 	flags.SortFlags = false
@@ -112,7 +113,7 @@ func completeDomains(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.
 }
 
 // run does what the flags say: repair, plan or copy.
-func (f *domainFlags) run(ctx context.Context, args []string) error {
+func (f *domainFlags) run(ctx context.Context, out io.Writer, args []string) error {
 	if err := f.check(); err != nil {
 		return usageError{err}
 	}
@@ -149,7 +150,10 @@ func (f *domainFlags) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	show := f.newDomainReporter(len(domains))
+	if !f.plan {
+		out = os.Stdout // for a listener, without whom a copy goes on
+	}
+	show := f.newDomainReporter(out, len(domains))
 	sizes := make([]map[string]int64, len(domains))
 	for i, d := range domains {
 		if sizes[i], err = domain.Estimate(ctx, conn, d); err != nil {
@@ -300,7 +304,7 @@ func (f *domainFlags) choose(ctx context.Context, conn *libvirtd.Conn, names []s
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, errors.New("no domain is meant")
+		return nil, errors.New("no domain matches (virsh list --all has the names)")
 	}
 	return chosen, nil
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"sync"
@@ -34,6 +35,7 @@ type domainEvent struct {
 // domainReporter shows how far a run is.
 type domainReporter struct {
 	mu          sync.Mutex
+	out         io.Writer // of plans and events
 	json, quiet bool
 	begun       time.Time
 	domains, of int
@@ -45,13 +47,13 @@ type domainReporter struct {
 	planRate    int64
 }
 
-func (f *domainFlags) newDomainReporter(of int) *domainReporter {
-	return &domainReporter{json: f.json, quiet: f.quiet, begun: time.Now(), of: of, left: make(map[string]int64), images: make(map[string]map[string]int64)}
+func (f *domainFlags) newDomainReporter(out io.Writer, of int) *domainReporter {
+	return &domainReporter{out: out, json: f.json, quiet: f.quiet, begun: time.Now(), of: of, left: make(map[string]int64), images: make(map[string]map[string]int64)}
 }
 
 func (r *domainReporter) event(e domainEvent) {
 	e.Bytes, e.Domains, e.Of, e.Left = r.bytes, r.domains, r.of, r.sumLeft()
-	_ = json.NewEncoder(os.Stdout).Encode(e) // a reader that has gone does not stop a copy
+	_ = json.NewEncoder(r.out).Encode(e)
 }
 
 func (r *domainReporter) begin(name string) {
@@ -145,15 +147,15 @@ func (r *domainReporter) plan(p domain.Plan, rate int64) {
 	if p.Transient {
 		how += ", has no definition"
 	}
-	fmt.Printf("%s (%s): %s, %s of data\n", printable(p.Domain), how, move.Count(len(p.Files), "file"), move.Bytes(p.Bytes))
+	fmt.Fprintf(r.out, "%s (%s): %s, %s of data\n", printable(p.Domain), how, move.Count(len(p.Files), "file"), move.Bytes(p.Bytes))
 	for _, f := range p.Files {
-		fmt.Printf("  %-12s %-6s %10s  %s\n", f.Kind, f.Target, move.Bytes(f.Size), printable(f.Source))
+		fmt.Fprintf(r.out, "  %-12s %-6s %10s  %s\n", f.Kind, f.Target, move.Bytes(f.Size), printable(f.Source))
 	}
 	for _, o := range p.Omitted {
-		fmt.Printf("  NOT copied   %-6s %s: %s\n", printable(o.Target), printable(o.Source), printable(o.Why))
+		fmt.Fprintf(r.out, "  NOT copied   %-6s %s: %s\n", printable(o.Target), printable(o.Source), printable(o.Why))
 	}
 	for _, why := range p.Obstacles {
-		fmt.Printf("  CANNOT be copied now: %s\n", printable(why))
+		fmt.Fprintf(r.out, "  CANNOT be copied now: %s\n", printable(why))
 	}
 }
 
@@ -162,9 +164,9 @@ func (r *domainReporter) planned() {
 	if r.json {
 		return
 	}
-	fmt.Printf("in all %s of data", move.Bytes(r.planBytes))
+	fmt.Fprintf(r.out, "in all %s of data", move.Bytes(r.planBytes))
 	if r.planRate > 0 {
-		fmt.Printf(", at least %s at %s/s", (time.Duration(r.planBytes/r.planRate) * time.Second).String(), move.Bytes(r.planRate))
+		fmt.Fprintf(r.out, ", at least %s at %s/s", (time.Duration(r.planBytes/r.planRate) * time.Second).String(), move.Bytes(r.planRate))
 	}
-	fmt.Println()
+	fmt.Fprintln(r.out)
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -30,7 +29,6 @@ func (f *copyFlags) printPlans(cmd *cobra.Command, jobs []*job, o imgcopy.Option
 		if !f.json {
 			fmt.Fprintf(out, "%s → %s\n", printable(j.from), printable(j.to))
 		}
-		var writeErr error
 		if f.resume && j.whole() {
 			continue // there is nothing to do
 		}
@@ -38,15 +36,11 @@ func (f *copyFlags) printPlans(cmd *cobra.Command, jobs []*job, o imgcopy.Option
 		j.options(&o)
 		errs[i] = imgcopy.Plan(cmd.Context(), j.from, j.to, o, func(s move.Step) {
 			if f.json {
-				writeErr = errors.Join(writeErr, enc.Encode(stepEvent{"step", j.from, j.to, s}))
+				_ = enc.Encode(stepEvent{"step", j.from, j.to, s})
 				return
 			}
-			_, err := fmt.Fprintln(out, s)
-			writeErr = errors.Join(writeErr, err)
+			fmt.Fprintln(out, s)
 		})
-		if writeErr != nil {
-			return writeErr
-		}
 	}
 	return summary(nothingCopied, jobNames(jobs), errs)
 }

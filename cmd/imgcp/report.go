@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +41,7 @@ func newReportCommand() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), cmd.OutOrStdout(), args[0]) },
 	}
 	c.Flags().BoolVar(&f.verify, "verify", false, "read every file and compare it with its digest")
 	c.Flags().BoolVar(&f.json, "json", false, "print an object a line for each copy, and one for all")
@@ -66,7 +66,7 @@ type reportTotal struct {
 	Bytes    int64  `json:"bytes"`
 }
 
-func (f *reportFlags) run(ctx context.Context, dest string) error {
+func (f *reportFlags) run(ctx context.Context, out io.Writer, dest string) error {
 	dirs, err := archive.List(dest)
 	if err != nil {
 		return err
@@ -86,17 +86,15 @@ func (f *reportFlags) run(ctx context.Context, dest string) error {
 			return err
 		}
 		total.add(r)
-		f.print(r)
+		f.print(out, r)
 	}
 	if f.json {
-		err = json.NewEncoder(os.Stdout).Encode(total)
+		_ = json.NewEncoder(out).Encode(total)
 	} else {
-		fmt.Printf("%s: %d verified, %d whole, %d pending, %d failed; %s\n", move.Count(total.Domains, "domain"), total.Verified, total.Whole,
+		fmt.Fprintf(out, "%s: %d verified, %d whole, %d pending, %d failed; %s\n", move.Count(total.Domains, "domain"), total.Verified, total.Whole,
 			total.Pending, total.Failed, move.Bytes(total.Bytes))
 	}
 	switch {
-	case err != nil:
-		return err
 	case total.Failed > 0 && f.verify:
 		return errors.Join(errReported, imgcopy.ErrVerify)
 	case total.Failed+total.Pending > 0:
@@ -135,9 +133,9 @@ func (t *reportTotal) add(r archive.Report) {
 	}
 }
 
-func (f *reportFlags) print(r archive.Report) {
+func (f *reportFlags) print(out io.Writer, r archive.Report) {
 	if f.json {
-		_ = json.NewEncoder(os.Stdout).Encode(reportEvent{"domain-report", r})
+		_ = json.NewEncoder(out).Encode(reportEvent{"domain-report", r})
 		return
 	}
 	good := r.Condition == archive.IsVerified || r.Condition == archive.IsWhole
@@ -148,18 +146,18 @@ func (f *reportFlags) print(r archive.Report) {
 	if name == "" {
 		name = r.Dir
 	}
-	fmt.Printf("%-8s  %s  %d of %s, %s\n", r.Condition, printable(name), r.Whole, move.Count(r.Files, "file"), move.Bytes(r.Bytes))
+	fmt.Fprintf(out, "%-8s  %s  %d of %s, %s\n", r.Condition, printable(name), r.Whole, move.Count(r.Files, "file"), move.Bytes(r.Bytes))
 	if r.Error != "" {
-		fmt.Printf("          %s\n", printable(r.Error))
+		fmt.Fprintf(out, "          %s\n", printable(r.Error))
 	}
 	for _, p := range r.Problems {
-		fmt.Printf("          %s %s", p.Condition, printable(p.Path))
+		fmt.Fprintf(out, "          %s %s", p.Condition, printable(p.Path))
 		if p.Why != "" {
-			fmt.Printf(": %s", printable(p.Why))
+			fmt.Fprintf(out, ": %s", printable(p.Why))
 		}
-		fmt.Println()
+		fmt.Fprintln(out)
 	}
 	for _, o := range r.Missing {
-		fmt.Printf("          not copied: %s %s: %s\n", printable(o.Target), printable(o.Source), printable(o.Why))
+		fmt.Fprintf(out, "          not copied: %s %s: %s\n", printable(o.Target), printable(o.Source), printable(o.Why))
 	}
 }

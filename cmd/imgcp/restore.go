@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -55,7 +56,7 @@ func newRestoreCommand() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), cmd.OutOrStdout(), args[0]) },
 	}
 	flags := c.Flags()
 	flags.SortFlags = false
@@ -76,7 +77,7 @@ func newRestoreCommand() *cobra.Command {
 	return c
 }
 
-func (f *restoreFlags) run(ctx context.Context, dir string) error {
+func (f *restoreFlags) run(ctx context.Context, out io.Writer, dir string) error {
 	if (f.define || f.start) && (f.print || f.planOnly) {
 		return usageError{errors.New("--define and --start do what --print and --plan only show: choose one")}
 	}
@@ -106,10 +107,11 @@ func (f *restoreFlags) run(ctx context.Context, dir string) error {
 	}
 	switch {
 	case f.print:
-		fmt.Println(p.XML)
+		fmt.Fprintln(out, p.XML)
 		return nil
 	case f.planOnly:
-		return f.show(p)
+		f.show(out, p)
+		return nil
 	}
 	said := len(p.Notes)
 	err = p.Run(ctx)
@@ -119,7 +121,8 @@ func (f *restoreFlags) run(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return f.restored(p)
+	f.restored(p)
+	return nil
 }
 
 func parseMaps(maps []string) (all []restore.Map, err error) {
@@ -155,29 +158,29 @@ func (f *restoreFlags) file(file archive.File, to string, done bool) {
 	}
 }
 
-func (f *restoreFlags) show(p *restore.Plan) error {
+func (f *restoreFlags) show(out io.Writer, p *restore.Plan) {
 	if f.json {
-		return json.NewEncoder(os.Stdout).Encode(restoreEvent{Type: "restore-plan", Domain: p.Domain, UUID: p.UUID, Plan: p})
+		_ = json.NewEncoder(out).Encode(restoreEvent{Type: "restore-plan", Domain: p.Domain, UUID: p.UUID, Plan: p})
+		return
 	}
 	for _, file := range p.Files {
 		there := ""
 		if file.There {
 			there = "  (there already)"
 		}
-		fmt.Printf("%s → %s  %s%s\n", printable(file.File.Path), printable(file.To), move.Bytes(file.File.Size), there)
+		fmt.Fprintf(out, "%s → %s  %s%s\n", printable(file.File.Path), printable(file.To), move.Bytes(file.File.Size), there)
 	}
-	fmt.Printf("domain %s (%s), %s, %s\n", printable(p.Domain), p.UUID, move.Count(len(p.Snapshots), "snapshot"), move.Count(len(p.Checkpoints), "checkpoint"))
-	return nil
+	fmt.Fprintf(out, "domain %s (%s), %s, %s\n", printable(p.Domain), p.UUID, move.Count(len(p.Snapshots), "snapshot"), move.Count(len(p.Checkpoints), "checkpoint"))
 }
 
-func (f *restoreFlags) restored(p *restore.Plan) error {
+// restored tells whoever listens: what was done is done, heard or not.
+func (f *restoreFlags) restored(p *restore.Plan) {
 	switch {
 	case f.json:
-		return json.NewEncoder(os.Stdout).Encode(restoreEvent{Type: "restored", Domain: p.Domain, UUID: p.UUID, Notes: p.Notes})
+		_ = json.NewEncoder(os.Stdout).Encode(restoreEvent{Type: "restored", Domain: p.Domain, UUID: p.UUID, Notes: p.Notes})
 	case f.start && !f.quiet:
 		fmt.Printf("domain %s runs\n", printable(p.Domain))
 	case !f.quiet:
 		fmt.Printf("domain %s is defined, and was not started: virsh start %s\n", printable(p.Domain), guard.ShellWord(p.Domain))
 	}
-	return nil
 }

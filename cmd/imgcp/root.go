@@ -10,13 +10,20 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"imgward/cmd/output"
 )
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
+	out := &output.Checked{Writer: os.Stdout}
+	root.SetOut(out)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = out.Err
+	}
 	if err != nil && !errors.Is(err, errReported) {
 		fmt.Fprintf(os.Stderr, "imgcp: %s\n", printable(err.Error()))
 	}

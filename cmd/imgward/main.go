@@ -17,6 +17,7 @@ import (
 
 	"imgward/cmd/buildversion"
 	"imgward/cmd/imgward/daemon"
+	"imgward/cmd/output"
 )
 
 // linkedVersion is set by the Makefile.
@@ -62,11 +63,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	root := newRoot()
 	root.SetArgs(arguments(os.Args))
-	out := &output{Writer: os.Stdout}
+	out := &output.Checked{Writer: os.Stdout}
 	root.SetOut(out)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
-		err = out.err
+		err = out.Err
 	}
 	interrupted := ctx.Err() != nil
 	stop()
