@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"imgward/copy/dest"
 	"imgward/copy/digest"
 	"imgward/copy/manifest"
 	"imgward/copy/move"
@@ -58,6 +59,9 @@ func Digest(ctx context.Context, path string, o Options) (digest.Sum, int64, err
 	blocks, err := hashImage(ctx, src, digest.BLAKE3, src.Size, &o)
 	return digest.Join(digest.BLAKE3, blocks), src.Size, Cause(ctx, err)
 }
+
+// IsManifest reports whether the file at path begins as a manifest does.
+func IsManifest(path string) bool { return dest.BeginsWith(path, manifest.Magic) }
 
 func loadManifest(path string, sized func(int64) error) (manifest.Manifest, error) {
 	f, err := os.Open(path)

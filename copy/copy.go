@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"imgward/copy/dest"
 	"imgward/copy/digest"
+	"imgward/copy/manifest"
 	"imgward/copy/move"
 	"imgward/copy/rescue"
 	"imgward/copy/source"
@@ -238,6 +240,27 @@ func (c *copier) account() error {
 		return err
 	}
 	return fmt.Errorf("%w: %s of %s are zeroes in the copy; %s says where", ErrIncomplete, move.Bytes(missing), c.src.Name, c.opts.Map)
+}
+
+// checkSidecars looks at the files that are to be written with the copy.
+func (c *copier) checkSidecars(to string) error {
+	var files []dest.Sidecar
+	if c.opts.Manifest != "" {
+		files = append(files, dest.Sidecar{Path: &c.opts.Manifest, Option: "--manifest", Magic: manifest.Magic})
+	}
+	if c.opts.OnError != Stop {
+		files = append(files, dest.Sidecar{Path: &c.opts.Map, Option: "--map", Magic: rescue.Magic})
+	}
+	return dest.CheckSidecars(files, c.src.Name, to)
+}
+
+// writeMap leaves the account with the copy.
+func (c *copier) writeMap() error {
+	err := dest.WriteSidecar(c.opts.Map, rescue.Magic, func(w io.Writer) error { return c.bad.Write(w, c.src.Size) })
+	if err != nil {
+		return fmt.Errorf("the copy is there, but the map of its unreadable parts could not be written: %w", move.OutOfSpace(err))
+	}
+	return nil
 }
 
 // warnMissing names what could not be read in the end, a line for each run of it.

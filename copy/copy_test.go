@@ -14,6 +14,7 @@ import (
 
 	"imgward/copy/dest"
 	"imgward/copy/internal/testimg"
+	"imgward/copy/internal/testvol"
 	"imgward/copy/move"
 	"imgward/test/need"
 )
@@ -45,6 +46,26 @@ func TestSizes(t *testing.T) {
 		if got := testimg.Stat(t, dst+"/"+name).Size; got != size {
 			t.Errorf("size %d became %d", size, got)
 		}
+	}
+}
+
+// TestExbibytes: an empty image of 7 EiB is no more to copy than one of 8 TiB.
+func TestExbibytes(t *testing.T) {
+	dir, err := os.MkdirTemp("/dev/shm", "imgcp-test-") // of the file systems here only tmpfs has such files
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	const size = 7 << 60
+	testimg.Write(t, dir+"/image", "")
+	if err := os.Truncate(dir+"/image", size); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // 7 × 2³⁰ pieces of 1 GiB take hours
+	defer cancel()
+	r, err := Copy(ctx, dir+"/image", dir+"/copy", Defaults())
+	if err != nil || r.Holes != size {
+		t.Errorf("%d bytes of holes, error %v", r.Holes, err)
 	}
 }
 
@@ -248,6 +269,29 @@ func TestWarnings(t *testing.T) {
 	mustCopy(t, src+"/good", dst+"/good", func(o *Options) { o.Log = log.Logger() })
 	if len(log.Lines) > 0 {
 		t.Errorf("a good image: %q", log.Lines)
+	}
+}
+
+// TestNeedsOtherFiles: a copy that cannot be used without others is not made silently.
+func TestNeedsOtherFiles(t *testing.T) {
+	src, dst := testimg.Dirs(t)
+	testvol.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", src+"/base.qcow2", "1M")
+	testvol.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", src+"/overlay.qcow2")
+	testvol.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file="+src+"/data.raw", src+"/outside.qcow2", "1M")
+	testvol.Run(t, "qemu-img", "create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", src+"/flat.vmdk", "1M")
+	for image, needs := range map[string]string{
+		"base.qcow2": "", "overlay.qcow2": src + "/base.qcow2", "outside.qcow2": src + "/data.raw", "flat.vmdk": src + "/flat-flat.vmdk",
+	} {
+		for _, alone := range []bool{false, true} {
+			var log testimg.Log
+			to := filepath.Join(dst, image)
+			mustCopy(t, filepath.Join(src, image), to, func(o *Options) { o.Log, o.Alone = log.Logger(), alone })
+			testimg.Remove(t, to)
+			said := log.Has("needs other files") && log.Has(needs)
+			if want := needs != "" && !alone; said != want {
+				t.Errorf("%s, alone: %v: said: %v, want %v (%q)", image, alone, said, want, log.Lines)
+			}
+		}
 	}
 }
 

@@ -192,3 +192,38 @@ func free(t *testing.T, dir string) uint64 {
 	}
 	return st.Bfree * uint64(st.Frsize)
 }
+
+// TestMountedSource: a device that is mounted changes while it is copied, by the copy itself if that is on it.
+func TestMountedSource(t *testing.T) {
+	_, dst := testimg.Dirs(t)
+	dev := testvol.Device(t, testvol.MinSize)
+	dir := testvol.MountDevice(t, "ext4", dev)
+	if _, err := tryCopy(dev, dir+"/copy", nil); err == nil || !strings.Contains(err.Error(), "is on a file system on "+dev) {
+		t.Errorf("onto itself: error %v", err)
+	}
+	testimg.OnlyHolds(t, dir)
+	var log testimg.Log
+	mustCopy(t, dev, dst+"/copy", func(o *Options) { o.Log = log.Logger() })
+	if !log.Has("mounted on " + dir) {
+		t.Errorf("no warning that it is mounted: %q", log.Lines)
+	}
+}
+
+// TestReflinkNeedsNoSpace: a clone fits where a copy would not.
+func TestReflinkNeedsNoSpace(t *testing.T) {
+	dir := testvol.Mount(t, "btrfs", testvol.MinSize)
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	image := testimg.Dense(t, dir+"/image", (int64(st.Bavail)*st.Bsize*2/3)&^(mib-1))
+	unix.Sync() // btrfs counts what is allocated then
+	r := mustCopy(t, image, dir+"/clone", nil)
+	if r.Method != move.MethodClone {
+		t.Errorf("copied by %s", r.Method)
+	}
+	if _, err := tryCopy(image, dir+"/copy", func(o *Options) { o.Reflink = Never }); !errors.Is(err, move.ErrNoSpace) {
+		t.Errorf("without reflinks: error %v, want ErrNoSpace", err)
+	}
+	testimg.OnlyHolds(t, dir, "image", "clone")
+}

@@ -232,3 +232,27 @@ func addNoise(t *testing.T, path string, n int64) {
 		t.Fatal(err)
 	}
 }
+
+// TestErrorAtClose: a server may tell what became of writes at close(2) only, and without fsync that is the last chance.
+func TestErrorAtClose(t *testing.T) {
+	testvol.Root(t)
+	for _, errno := range []syscall.Errno{unix.EDQUOT, unix.EIO} {
+		for _, way := range []dest.Overwrite{dest.Refuse, dest.InPlace} {
+			src, dst := testimg.Dirs(t)
+			var f testfault.Faults
+			mnt := testfault.Mount(t, dst, &f)
+			image := testimg.Dense(t, src+"/image", mib)
+			if way == dest.InPlace {
+				testimg.Write(t, dst+"/copy", "old")
+			}
+			f.Again(failFrom("flush", 1, errno))
+			_, err := tryCopy(image, mnt+"/copy", func(o *Options) { o.Sync, o.Overwrite = false, way })
+			if !errors.Is(err, errno) {
+				t.Errorf("%v, overwrite=%q: error %v", errno, way, err)
+			}
+			if way == dest.Refuse {
+				testimg.OnlyHolds(t, dst)
+			}
+		}
+	}
+}

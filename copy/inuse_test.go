@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"imgward/copy/dest"
@@ -166,4 +167,34 @@ func TestIdleOverlayWarns(t *testing.T) {
 			t.Errorf("%s: a warning: %v, want %v: %q", name, !warned, warned, log.Lines)
 		}
 	}
+}
+
+// laterUsers finds the image idle at first and in use from the second look on: a machine without QEMU's locks was started
+// while the copy was under way.
+type laterUsers struct {
+	testimg.Users
+	looks *atomic.Int32
+}
+
+func (u laterUsers) InUse(ctx context.Context, f *os.File) ([]guard.Use, error) {
+	uses, err := u.Users.InUse(ctx, f)
+	if len(uses) == 0 || u.looks.Add(1) == 1 {
+		return nil, err
+	}
+	return uses, err
+}
+
+func TestReplacedImageCameIntoUse(t *testing.T) {
+	src, dst := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 1, mib)
+	disk := testimg.Write(t, dst+"/vm-disk2.img", "idle when we looked")
+	users := laterUsers{testimg.UsedBy(t, disk, true), new(atomic.Int32)}
+	_, err := tryCopy(image, disk, func(o *Options) { o.Overwrite, o.Users, o.Locks = dest.Replace, users, testimg.NewLocks(t) })
+	if !errors.Is(err, source.ErrInUse) || !strings.Contains(err.Error(), "rhevm") {
+		t.Errorf("error %v", err)
+	}
+	if testimg.Content(t, disk) != "idle when we looked" {
+		t.Error("the disk of a machine that runs by now was replaced")
+	}
+	testimg.OnlyHolds(t, dst, "vm-disk2.img")
 }

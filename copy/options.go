@@ -3,6 +3,7 @@
 package imgcopy
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 
@@ -31,6 +32,15 @@ const (
 	Stop  OnError = "stop"
 	Zero  OnError = "zero"  // zeroes in the copy, an entry in the map
 	Retry OnError = "retry" // as Zero, but tried again block by block after everything else has been copied
+)
+
+// The ways in which a copy fails that scripts distinguish; test with errors.Is. Others are source.ErrInUse,
+// dest.ErrExists and move.ErrNoSpace. Everything else is a plain failure.
+var (
+	// ErrVerify: what was read back is not what was written, or not what the manifest says.
+	ErrVerify = errors.New("verification failed")
+	// ErrIncomplete: the copy was published, but parts of the source could not be read (Options.OnError).
+	ErrIncomplete = errors.New("source partly unreadable")
 )
 
 // Options are one copy's choices. The zero value is not usable: start from Defaults.

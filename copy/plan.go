@@ -38,7 +38,7 @@ func Plan(ctx context.Context, from, to string, o Options, report func(move.Step
 // asIfLive stands for the consistent copy that is not made for a plan.
 type asIfLive struct{ live source.Live }
 
-// Snapshot implements Live.
+// Snapshot implements source.Live.
 func (l asIfLive) Snapshot(ctx context.Context, i source.LiveImage) (*source.Snapshot, error) {
 	if p, ok := l.live.(source.Planner); ok {
 		if err := p.Plan(ctx, i); err != nil {

@@ -360,3 +360,133 @@ func TestFlushIsNoWrite(t *testing.T) {
 		t.Error("a write does not count")
 	}
 }
+
+// TestPartialOfSomebodyElse: in a directory that others may write to, the hidden name may lead to a file of their choice.
+func TestPartialOfSomebodyElse(t *testing.T) {
+	for name, plant := range map[string]func(partial, victim string) error{
+		"hard link": func(partial, victim string) error { return os.Link(victim, partial) },
+		"symlink":   func(partial, victim string) error { return os.Symlink(victim, partial) },
+		"pipe":      func(partial, _ string) error { return unix.Mkfifo(partial, 0o600) },
+		"other's": func(partial, _ string) error {
+			return errors.Join(os.WriteFile(partial, nil, 0o666), os.Chown(partial, 1234, 1234))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testvol.Root(t)
+			src, dst := testimg.Dirs(t)
+			image := testimg.New(t, src+"/image", 1, mib)
+			victim := testimg.Write(t, src+"/victim", "something that matters")
+			if err := plant(dst+"/.copy.imgcp-partial", victim); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tryCopy(image, dst+"/copy", func(o *Options) { o.Resume = true }); err == nil {
+				t.Error("it was written to")
+			}
+			if testimg.Content(t, victim) != "something that matters" {
+				t.Error("the victim was changed")
+			}
+			if Exists(dst + "/copy") {
+				t.Error("it took the final name")
+			}
+		})
+	}
+}
+
+// TestStateOfOthers: what has the name of the state and is not this version's, or no file, is left as it is, and hangs
+// nobody.
+func TestStateOfOthers(t *testing.T) {
+	for what, put := range map[string]func(path string) error{
+		"another version": func(path string) error {
+			return os.WriteFile(path, []byte(`{"type":"imgcp-state","version":99}`), 0o600)
+		},
+		"a FIFO": func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"a link": func(path string) error { return os.Symlink("elsewhere", path) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			src, dst := testimg.Dirs(t)
+			image := testimg.New(t, src+"/image", 1, mib)
+			const state = ".copy.imgcp-state"
+			if err := put(dst + "/" + state); err != nil {
+				t.Fatal(err)
+			}
+			var was, is unix.Stat_t
+			_ = unix.Lstat(dst+"/"+state, &was)
+			_, err := tryCopy(image, dst+"/copy", func(o *Options) { o.Resume = true })
+			if !errors.Is(err, checkpoint.ErrVersion) && !errors.Is(err, checkpoint.ErrNoFile) {
+				t.Errorf("error %v", err)
+			}
+			if unix.Lstat(dst+"/"+state, &is) != nil || is.Ino != was.Ino || is.Size != was.Size {
+				t.Error("it was replaced")
+			}
+			testimg.OnlyHolds(t, dst, state)
+		})
+	}
+}
+
+// TestResumeOntoStaleBytes: what a killed run wrote beyond its last checkpoint is unknown. The source is a device, whose times
+// say nothing, and has become zeroes there.
+func TestResumeOntoStaleBytes(t *testing.T) {
+	for name, overwrite := range map[string]dest.Overwrite{
+		"new": dest.Refuse, "replace": dest.Replace, "in-place": dest.InPlace, "device": dest.Replace,
+	} {
+		for _, kind := range testvol.Kinds {
+			src, dst := testimg.Dirs(t)
+			from := testvol.Attach(t, testimg.New(t, src+"/image", 17, resumeSize))
+			to := testvol.Mount(t, kind, testvol.MinSize) + "/copy"
+			switch {
+			case name == "device" && kind != testvol.Kinds[0]:
+				continue
+			case name == "device":
+				to = testvol.Device(t, resumeSize)
+			case overwrite != dest.Refuse:
+				testimg.Dense(t, to, resumeSize/2)
+			}
+			change := func(o *Options) { o.Overwrite, o.StateDir = overwrite, dst }
+			interrupted(t, from, to, change)
+			states, _ := filepath.Glob(filepath.Dir(to) + "/.copy.imgcp-state")
+			if name == "device" {
+				states, _ = filepath.Glob(dst + "/*.state")
+			}
+			if len(states) != 1 {
+				t.Fatalf("%s on %s: states %q", name, kind, states)
+			}
+			state, err := checkpoint.Load(states[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			state.Durable = 4 * mib // as a kill leaves it, who saves none at the end
+			if err := state.Save(states[0]); err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.OpenFile(from, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = f.WriteAt(make([]byte, resumeSize-4*mib), 4*mib)
+			if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if r := resumed(t, from, to, change); r.Resumed != 4*mib {
+				t.Errorf("%s on %s: went on from %d", name, kind, r.Resumed)
+			}
+		}
+	}
+}
+
+// TestResumeWithoutRoom: what an earlier copy left is there also after a second one that found the disk full.
+func TestResumeWithoutRoom(t *testing.T) {
+	dst := testvol.Mount(t, "ext4", 64*mib)
+	image := testimg.New(t, t.TempDir()+"/image", 14, resumeSize)
+	interrupted(t, image, dst+"/copy", nil)
+	testimg.Dense(t, dst+"/others", int64(free(t, dst))-2*mib)
+	if _, err := tryCopy(image, dst+"/copy", func(o *Options) {
+		*o = resuming()
+		o.Preallocate = true // refused before a byte is written
+	}); !errors.Is(err, move.ErrNoSpace) {
+		t.Fatalf("onto a full disk: error %v", err)
+	}
+	testimg.Remove(t, dst+"/others")
+	if r := resumed(t, image, dst+"/copy", nil); r.Resumed == 0 {
+		t.Error("everything was copied again")
+	}
+}

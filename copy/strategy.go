@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"imgward/copy/dest"
+	"imgward/copy/extent"
 	"imgward/copy/move"
 )
 
@@ -73,6 +74,30 @@ func (c *copier) shares() error {
 		return errNoReflink(c)
 	}
 	return nil
+}
+
+// need is what the target will have to allocate at least: nothing if the source's blocks can be shared, which is tried on
+// one; else its data. A device calls everything data, and a file may hold zeroes that were written: that is looked at in
+// samples, since the copy leaves them out.
+func (c *copier) need() (int64, error) {
+	if c.opts.Preallocate {
+		return c.src.Size, nil
+	}
+	undo, err := c.rehearse()
+	if err != nil {
+		return 0, err
+	}
+	shares := noClone(c) == "" && c.inKernel().TryClone(0) == ""
+	undo()
+	if shares {
+		return 0, nil
+	}
+	c.tight = true
+	v, err := extent.Take(c.src.File, c.src.Size, 1<<30)
+	if err != nil || c.opts.KeepZeroes {
+		return v.Data, err
+	}
+	return dest.EstimateData(c.src.File, c.src.Size, v.Data)
 }
 
 func errNoReflink(c *copier) error { return errors.New("--reflink=always: " + c.why) }

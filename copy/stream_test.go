@@ -84,3 +84,21 @@ func TestSilentPipe(t *testing.T) {
 	}
 	testimg.OnlyHolds(t, dst)
 }
+
+func TestEmptyPipe(t *testing.T) {
+	_, dst := testimg.Dirs(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	defer r.Close()
+	stdin := os.Stdin
+	os.Stdin = r
+	defer func() { os.Stdin = stdin }()
+	var log testimg.Log
+	mustCopy(t, "-", dst+"/copy", func(o *Options) { o.Log = log.Logger() })
+	if !log.Has("empty") {
+		t.Errorf("no warning that nothing came: %q", log.Lines)
+	}
+}

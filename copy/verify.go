@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"imgward/copy/dest"
 	"imgward/copy/digest"
 	"imgward/copy/internal/sys"
 	"imgward/copy/manifest"
@@ -168,7 +169,7 @@ func (c *copier) writeManifest() error {
 		return nil
 	}
 	m := manifest.New(filepath.Base(c.src.Name), c.sums)
-	if err := writeSidecar(c.opts.Manifest, manifest.Magic, m.Write); err != nil {
+	if err := dest.WriteSidecar(c.opts.Manifest, manifest.Magic, m.Write); err != nil {
 		return fmt.Errorf("the copy is whole, but its manifest could not be written: %w", move.OutOfSpace(err))
 	}
 	return nil

@@ -5,7 +5,9 @@ package imgcopy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -137,5 +139,25 @@ func TestInUseIsNotCompared(t *testing.T) {
 	o.Users = testimg.UsedBy(t, b, true)
 	if _, err := Compare(context.Background(), a, b, o); !errors.Is(err, source.ErrInUse) || !strings.Contains(err.Error(), "rhevm") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestForgedManifest: a size that is not the image's is seen before memory is made for its blocks.
+func TestForgedManifest(t *testing.T) {
+	src, _ := testimg.Dirs(t)
+	image := testimg.New(t, src+"/image", 1, mib)
+	const size = 1 << 48
+	sum := strings.Repeat("0", 64)
+	testimg.Write(t, src+"/m", fmt.Sprintf(`{"type":"manifest","version":1,"image":"x","size":%d,"algorithm":"blake3-256","leaf":1048576,"block":67108864}`+
+		"\n"+`{"type":"blocks","first":0,"count":%d,"sum":"%s"}`+"\n"+`{"type":"root","sum":"%s"}`+"\n", int64(size), size>>26, sum, sum))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := Check(context.Background(), image, src+"/m", Defaults())
+	runtime.ReadMemStats(&after)
+	if !errors.Is(err, ErrVerify) {
+		t.Errorf("error %v", err)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 16*mib {
+		t.Errorf("%d MiB were allocated for a manifest of three lines", n/mib)
 	}
 }

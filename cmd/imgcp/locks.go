@@ -16,10 +16,10 @@ import (
 // imageLocks takes QEMU's image locks.
 type imageLocks struct{}
 
-// Write implements imgcopy.Locks: while an image is overwritten, nobody may even read it.
+// Write implements source.Locks: while an image is overwritten, nobody may even read it.
 func (imageLocks) Write(f *os.File) (func(), error) { return takeLocks(f, qlock.Writing) }
 
-// Read implements imgcopy.Locks: others may read as well.
+// Read implements source.Locks: others may read as well.
 func (imageLocks) Read(f *os.File) (func(), error) { return takeLocks(f, qlock.Reading) }
 
 func takeLocks(f *os.File, need qlock.Need) (release func(), err error) {

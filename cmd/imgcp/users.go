@@ -26,7 +26,7 @@ func newUsers(log *slog.Logger) (*users, error) {
 	return &users{g}, nil
 }
 
-// InUse implements imgcopy.Users.
+// InUse implements source.Users.
 func (u *users) InUse(ctx context.Context, f *os.File) ([]guard.Use, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -75,7 +75,7 @@ func patiently(ctx context.Context, answer <-chan []guard.Use) ([]guard.Use, err
 	}
 }
 
-// Permitted implements imgcopy.Users. Exceptions are the daemon's, so it is asked through its own command;
+// Permitted implements source.Users. Exceptions are the daemon's, so it is asked through its own command;
 // outside of views there are none.
 func (u *users) Permitted(ctx context.Context, f *os.File) bool {
 	imgward, err := findImgward()

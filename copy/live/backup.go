@@ -31,7 +31,7 @@ const (
 	jobPoll     = 200 * time.Millisecond
 )
 
-// Snapshot implements imgcopy.Live. It returns when the job is done.
+// Snapshot implements source.Live. It returns when the job is done.
 func (b Backup) Snapshot(ctx context.Context, i source.LiveImage) (*source.Snapshot, error) {
 	use, err := theDisk(i.Uses)
 	if err != nil {

@@ -33,7 +33,7 @@ func suspendScript(limit time.Duration) script {
 	return script{Limit: limit, Steps: []step{{Kind: suspend, Domain: "vm"}}}
 }
 
-func TestWard(t *testing.T) {
+func TestGuardian(t *testing.T) {
 	f := newFake(t)
 	t.Setenv(helperEnv, "1")
 	w, err := startGuardian(helper(), suspendScript(0), f)
@@ -51,7 +51,7 @@ func TestWard(t *testing.T) {
 	}
 }
 
-func TestWardCannotEnter(t *testing.T) {
+func TestGuardianCannotBegin(t *testing.T) {
 	f := newFake(t)
 	t.Setenv(helperEnv, "1")
 	f.write("no-suspend", "")

@@ -20,7 +20,7 @@ import (
 // Torn reads a disk while it is written to. What comes out may have parts from different times.
 type Torn struct{ Log *slog.Logger }
 
-// Snapshot implements imgcopy.Live.
+// Snapshot implements source.Live.
 func (t Torn) Snapshot(_ context.Context, i source.LiveImage) (*source.Snapshot, error) {
 	t.Log.Warn("THIS COPY IS TORN: the image is being written to, and the copy will be of no single moment. "+
 		"A file system or database in it may be beyond repair", "image", i.Path)

@@ -32,7 +32,7 @@ type Suspend struct {
 // thousands of extents.
 const DefaultMaxPause = 2 * time.Second
 
-// Snapshot implements imgcopy.Live.
+// Snapshot implements source.Live.
 func (s Suspend) Snapshot(ctx context.Context, i source.LiveImage) (_ *source.Snapshot, err error) {
 	c, names, pause, err := s.prepare(ctx, i)
 	if err != nil {

@@ -36,7 +36,7 @@ type Source struct {
 	Kind     kind
 	Size     int64 // 0 for a stream
 	Stat     unix.Stat_t
-	Snapshot *Snapshot // set when f is not the named file but a consistent copy of it
+	Snapshot *Snapshot // set when File is not the named file but a consistent copy of it
 	Release  func()    // of the image lock
 }
 
