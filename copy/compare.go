@@ -5,7 +5,6 @@ package imgcopy
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -64,7 +63,7 @@ func Digest(ctx context.Context, path string, o Options) (digest.Sum, int64, err
 func IsManifest(path string) bool { return dest.BeginsWith(path, manifest.Magic) }
 
 func loadManifest(path string, sized func(int64) error) (manifest.Manifest, error) {
-	f, err := os.Open(path)
+	f, err := source.OpenFile(path)
 	if err != nil {
 		return manifest.Manifest{}, fmt.Errorf("open the manifest: %w", err)
 	}

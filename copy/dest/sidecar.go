@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/copy/internal/sys"
+	"imgward/copy/move"
 	"imgward/copy/source"
 )
 
@@ -70,13 +71,16 @@ func replaceable(path, now, magic string) error {
 	return fmt.Errorf("%w, and is no file that imgcp made there earlier: it was left as it is", &ExistsError{Path: path, Sidecar: true})
 }
 
-// BeginsWith reports whether the file at path has this magic.
+// BeginsWith reports whether the file at path has this magic. A pipe has none, and is not waited for.
 func BeginsWith(path, magic string) bool {
-	f, err := os.Open(path)
+	f, err := source.OpenFile(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
+	if !move.IsRegular(f) {
+		return false
+	}
 	head := make([]byte, len(magic))
 	_, err = io.ReadFull(f, head)
 	return err == nil && string(head) == magic
