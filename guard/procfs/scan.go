@@ -3,7 +3,6 @@
 package procfs
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -157,17 +156,10 @@ func openFile(dirfd int, name string, match Match) (OpenFile, bool) {
 	return o, true
 }
 
-// appends says whether a descriptor was opened with O_APPEND; see proc_pid_fdinfo(5).
+// appends says whether a descriptor was opened with O_APPEND.
 func (f FS) appends(pid int, fd string) bool {
-	var buf [256]byte
-	n, err := f.read(pid, "fdinfo/"+fd, buf[:])
-	if err != nil {
-		return false
-	}
-	_, rest, _ := bytes.Cut(buf[:n], []byte("flags:"))
-	line, _, _ := bytes.Cut(rest, []byte("\n"))
-	flags, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 8, 64)
-	return err == nil && flags&unix.O_APPEND != 0
+	info, _ := f.FDInfo(pid, fd)
+	return info.Flags&unix.O_APPEND != 0
 }
 
 func fileOf(st *unix.Statx_t) OpenFile {

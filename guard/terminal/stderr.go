@@ -24,9 +24,9 @@ func TellVMM(proc procfs.FS, pid int, line func() string) error {
 	if onFUSE(proc, pid, path) {
 		return ErrNone // perhaps a file of the view that we serve: writing there would wait for ourselves
 	}
-	fd, err := reopen(path, unix.O_WRONLY|unix.O_APPEND, func(st *unix.Stat_t) bool {
+	fd, err := reopen(path, unix.O_WRONLY|unix.O_APPEND, func(at int, st *unix.Stat_t) bool {
 		t := st.Mode & unix.S_IFMT
-		return t == unix.S_IFIFO || t == unix.S_IFREG
+		return (t == unix.S_IFIFO || t == unix.S_IFREG) && mayWrite(proc, pid, "2", at)
 	})
 	if err != nil {
 		return err

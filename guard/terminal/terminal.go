@@ -36,7 +36,7 @@ func Tell(proc procfs.FS, pid int, line func() string) error {
 
 // TellDevice writes a line to a terminal of this host by its device number, for a process that has ended.
 func TellDevice(device uint64, line func() string) error {
-	fd, err := reopen(devicePath(device), unix.O_WRONLY, func(st *unix.Stat_t) bool {
+	fd, err := reopen(devicePath(device), unix.O_WRONLY, func(_ int, st *unix.Stat_t) bool {
 		return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == device
 	})
 	if err != nil {
@@ -64,11 +64,12 @@ func open(proc procfs.FS, pid int) (int, error) {
 	if stat.TTY == 0 {
 		return -1, ErrNone
 	}
-	isTerminal := func(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == stat.TTY }
+	isTerminal := func(_ int, st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == stat.TTY }
 	// A descriptor of the process leads to the right terminal, even if it is one of another devpts instance (a
 	// container's), where the same number is somebody else's here.
 	for _, n := range []string{"2", "1", "0"} {
-		if fd, err := reopen(fdPath(proc, pid, n), unix.O_WRONLY, isTerminal); err == nil {
+		isIts := func(at int, st *unix.Stat_t) bool { return isTerminal(at, st) && mayWrite(proc, pid, n, at) }
+		if fd, err := reopen(fdPath(proc, pid, n), unix.O_WRONLY, isIts); err == nil {
 			return fd, nil
 		}
 	}
@@ -78,9 +79,17 @@ func open(proc procfs.FS, pid int) (int, error) {
 	return reopen(devicePath(stat.TTY), unix.O_WRONLY, isTerminal)
 }
 
+// mayWrite says whether a process may write to what at (O_PATH) stands for, by its descriptor n. We are root: what it has open
+// for reading, or as a path alone, may be any file of the host, and it may exchange its descriptors at any moment.
+func mayWrite(proc procfs.FS, pid int, n string, at int) bool {
+	its, err := proc.FDInfo(pid, n)
+	ours, ourErr := procfs.FS{Root: "/proc"}.FDInfo(os.Getpid(), strconv.Itoa(at))
+	return err == nil && ourErr == nil && its.Writes() && its.Mount == ours.Mount && its.Ino == ours.Ino
+}
+
 // reopen opens what path leads to if it is what is wanted. The look comes first, at the very thing that is then opened:
-// opening a FIFO or a tape has effects.
-func reopen(path string, flags int, wanted func(*unix.Stat_t) bool) (int, error) {
+// opening a FIFO or a tape has effects. at is an O_PATH descriptor of it.
+func reopen(path string, flags int, wanted func(at int, st *unix.Stat_t) bool) (int, error) {
 	at, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("terminal: open %s: %w", path, err)
@@ -90,7 +99,7 @@ func reopen(path string, flags int, wanted func(*unix.Stat_t) bool) (int, error)
 	if err := unix.Fstat(at, &st); err != nil {
 		return -1, fmt.Errorf("terminal: stat %s: %w", path, err)
 	}
-	if !wanted(&st) {
+	if !wanted(at, &st) {
 		return -1, ErrNone
 	}
 	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(at), flags|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)

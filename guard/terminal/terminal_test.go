@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"imgward/guard/internal/pty"
 	"imgward/guard/procfs"
 	"imgward/test/need"
@@ -185,6 +187,26 @@ func TestTellVMM(t *testing.T) {
 			t.Errorf("the log says %q", text)
 		}
 	})
+	// Anybody can call a program as a VMM is called, and the line has its name in it.
+	for name, flags := range map[string]int{"read-only": os.O_RDONLY, "path": unix.O_PATH} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "passwd")
+			if err := os.WriteFile(file, []byte("root\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			stderr, err := os.OpenFile(file, flags, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stderr.Close()
+			if err := TellVMM(proc, vmm(t, stderr), text("hello")); !errors.Is(err, ErrNone) {
+				t.Error(err)
+			}
+			if text, _ := os.ReadFile(file); string(text) != "root\n" {
+				t.Errorf("the file that the process may not write to says %q", text)
+			}
+		})
+	}
 	t.Run("nothing", func(t *testing.T) {
 		pid := vmm(t, nil) // /dev/null
 		if err := TellVMM(proc, pid, text("hello")); !errors.Is(err, ErrNone) {
