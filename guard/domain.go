@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"imgward/guard/calls"
 	"imgward/guard/libvirt"
 	"imgward/guard/procfs"
 )
@@ -109,7 +108,7 @@ func (s *domains) startOf(pid int, written time.Time) uint64 {
 // (QEMU stays after a crash or a power-off that is to be preserved). A domain without a pid in its file (libxl) is
 // believed.
 func (s *domains) running(d *domain) bool {
-	return s.mayRun(d) && (d.PID == 0 || d.start == startUnknown || s.alive(d.PID, d.start, &s.looks))
+	return s.mayRun(d) && (d.PID == 0 || d.start == startUnknown || s.alive(d.PID, d.start))
 }
 
 // mayRun says whether the domain runs if its process does, should that be known.
@@ -124,9 +123,9 @@ func (s *domains) mayRun(d *domain) bool {
 }
 
 // alive says whether the process still runs. One that cannot be looked at does: see looks.
-func (s *domains) alive(pid int, start uint64, looks *calls.Keyed) bool {
+func (s *domains) alive(pid int, start uint64) bool {
 	var alive bool
-	answered := looks.Do(strconv.Itoa(pid), func() { alive = s.proc.Alive(pid, start) })
+	answered := s.looks.Do(strconv.Itoa(pid), func() { alive = s.proc.Alive(pid, start) })
 	return !answered || alive
 }
 

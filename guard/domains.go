@@ -33,8 +33,6 @@ type domains struct {
 	// for ever where its program is on a file system that does not answer (see procfs.walker); nobody waits for that more
 	// than once, and its images count as in use.
 	looks calls.Keyed
-	// Those who look without sem have their own, or one would count as hanging because another looks at it.
-	allLooks, fewLooks calls.Keyed
 
 	// sem, of capacity 1, is held while anything below is used: a mutex that a context can stop waiting for. Directories
 	// and files of the host are read by other goroutines, so that none of them holds it up.
@@ -147,12 +145,12 @@ func (s *domains) known(ctx context.Context, a *asked) (uses []Use) {
 
 // all lists the images of all running domains.
 func (s *domains) all(ctx context.Context) (map[ID][]Use, error) {
-	return s.among(ctx, func(ID) bool { return true }, &s.allLooks)
+	return s.among(ctx, func(ID) bool { return true })
 }
 
 // among lists those images of all running domains that are asked for. Only the processes of their domains are looked at, and
 // nobody else waits for that: with thousands of domains it takes a while.
-func (s *domains) among(ctx context.Context, asked func(ID) bool, looks *calls.Keyed) (map[ID][]Use, error) {
+func (s *domains) among(ctx context.Context, asked func(ID) bool) (map[ID][]Use, error) {
 	type found struct {
 		id  ID
 		use Use
@@ -176,7 +174,7 @@ func (s *domains) among(ctx context.Context, asked func(ID) bool, looks *calls.K
 	for _, f := range list {
 		up, known := alive[f.vmm]
 		if !known {
-			up = f.vmm.pid == 0 || f.vmm.start == startUnknown || s.alive(f.vmm.pid, f.vmm.start, looks)
+			up = f.vmm.pid == 0 || f.vmm.start == startUnknown || s.alive(f.vmm.pid, f.vmm.start)
 			alive[f.vmm] = up
 		}
 		if up {

@@ -28,7 +28,7 @@ func (g *Guard) Known(ctx context.Context) map[ID][]Use {
 // RunningAmong lists those of some images that running domains use by libvirt's status files, fresh as for Check. It takes as long
 // as a decision, however many domains there are. The zero ID is among them where any image may be in use.
 func (g *Guard) RunningAmong(ctx context.Context, images map[ID]bool) (map[ID][]Use, error) {
-	return g.domains.among(ctx, func(id ID) bool { return images[id] }, &g.domains.fewLooks)
+	return g.domains.among(ctx, func(id ID) bool { return images[id] })
 }
 
 // InUse implements Checker.

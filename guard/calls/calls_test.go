@@ -5,6 +5,7 @@ package calls
 import (
 	"context"
 	"testing"
+	"time"
 )
 
 // More calls hang than run side by side, and the others are made all the same.
@@ -54,4 +55,22 @@ func TestKeyed(t *testing.T) {
 		t.Error("a call waits for another one")
 	}
 	close(hang)
+}
+
+// TestKeyedWaitsItsTurn: of two who ask the same at the same time both get an answer. Without one the guard would take an image
+// for one that no loop device shows, say.
+func TestKeyedWaitsItsTurn(t *testing.T) {
+	const moment = 10 * time.Millisecond
+	for range 20 { // a machine may be so busy that nobody is answered in time
+		var k Keyed
+		second := make(chan bool, 1)
+		k.Do("a", func() {
+			go func() { second <- k.Do("a", func() {}) }()
+			time.Sleep(moment)
+		})
+		if <-second {
+			return
+		}
+	}
+	t.Error("whoever asks while another does gets no answer")
 }

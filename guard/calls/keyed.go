@@ -10,46 +10,61 @@ import (
 // Keyed makes calls that may never return, one at a time for each key. The zero value is ready for use.
 type Keyed struct {
 	mu     sync.Mutex
-	making map[string]bool
+	making map[string]*keyedCall
 }
 
-// Do runs f on another goroutine and waits for it, but no longer than Patience, and not at all while an earlier call with
-// this key has not returned. False: f has not ended; what it finds must not be used.
+// keyedCall is one that is under way.
+type keyedCall struct {
+	began time.Time
+	done  chan struct{}
+}
+
+// Do runs f on another goroutine and waits for it, but no longer than Patience. An earlier call with this key is waited for
+// first, but not if it has taken that long already. False: f has not run, or has not ended; what it finds must not be used.
 func (k *Keyed) Do(key string, f func()) bool {
-	if !k.begin(key) {
-		return false
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer k.end(key)
-		f()
-	}()
 	timer := time.NewTimer(Patience)
 	defer timer.Stop()
-	select {
-	case <-done:
-		return true
-	case <-timer.C:
-		return false
+	for {
+		c, ours := k.begin(key, f)
+		if c == nil {
+			return false
+		}
+		select {
+		case <-c.done:
+			if ours {
+				return true
+			}
+		case <-timer.C:
+			return false
+		}
 	}
 }
 
-func (k *Keyed) begin(key string) bool {
+// begin makes a call, or returns the earlier one; nil if that one is late.
+func (k *Keyed) begin(key string, f func()) (c *keyedCall, ours bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.making[key] {
-		return false
+	if c = k.making[key]; c != nil {
+		if time.Since(c.began) >= Patience {
+			return nil, false
+		}
+		return c, false
 	}
 	if k.making == nil {
-		k.making = make(map[string]bool)
+		k.making = make(map[string]*keyedCall)
 	}
-	k.making[key] = true
-	return true
+	c = &keyedCall{began: time.Now(), done: make(chan struct{})}
+	k.making[key] = c
+	go func() {
+		defer k.end(key, c)
+		f()
+	}()
+	return c, true
 }
 
-func (k *Keyed) end(key string) {
+func (k *Keyed) end(key string, c *keyedCall) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	delete(k.making, key)
+	k.mu.Unlock()
+	close(c.done)
 }
