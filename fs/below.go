@@ -46,10 +46,7 @@ func (fs *FS) below(d *doomed) ([]victim, syscall.Errno) {
 // It looks at each file of the directory, for an image has any number of names, and only the inode tells that it is one in
 // use. Where nothing is in use, and no rule goes by path, there is nothing to look for.
 func (fs *FS) eachImage(ctx context.Context, dirfd int, name, dir string, f func(dirfd int, name, path string, id guard.ID) error) (every bool, err error) {
-	used := map[guard.ID]bool{}
-	for _, img := range fs.Images(ctx) {
-		used[img.ID] = true
-	}
+	used := fs.used(ctx)
 	if used[guard.ID{}] {
 		return true, nil
 	}
@@ -63,6 +60,23 @@ func (fs *FS) eachImage(ctx context.Context, dirfd int, name, dir string, f func
 		}
 		return nil
 	})
+}
+
+// used says which files are in use, wherever the paths of the evidence lead: a bind mount or a hard link outside of the view
+// may be the only one that it has.
+func (fs *FS) used(ctx context.Context) map[guard.ID]bool {
+	used := map[guard.ID]bool{}
+	for id := range fs.guard.InUse(ctx) {
+		if id.Dev != guard.BlockDevice {
+			used[id] = true
+		}
+	}
+	for _, n := range fs.handles.openNodes() {
+		if len(fs.quickUses(ctx, n, "")) > 0 {
+			used[n.key] = true
+		}
+	}
+	return used
 }
 
 // CheckBelow asks the guard whether a process could rename a directory of the view, with the images below it. Refused, it

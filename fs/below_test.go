@@ -34,9 +34,9 @@ func TestDirectoryAboveAnImage(t *testing.T) {
 	if _, err := os.Stat(l.path("alias.img")); err != nil {
 		t.Fatal(err)
 	}
-	use := func(st *unix.Stat_t) {
+	use := func(st *unix.Stat_t, path string) {
 		id := guard.StatID(st)
-		inUse := map[guard.ID][]guard.Use{id: {{Domain: "vm", Path: l.path("alias.img")}}}
+		inUse := map[guard.ID][]guard.Use{id: {{Domain: "vm", Path: path}}}
 		l.guard.answer(inUse, func(r *guard.Request) guard.Verdict {
 			return guard.Verdict{Allowed: r.Op != guard.OpRenameDir || r.Image != id, Errno: syscall.EBUSY}
 		})
@@ -45,7 +45,7 @@ func TestDirectoryAboveAnImage(t *testing.T) {
 	if err := unix.Stat(l.backing+"/alias.img", &st); err != nil {
 		t.Fatal(err)
 	}
-	use(&st)
+	use(&st, l.path("alias.img"))
 	if err := os.Rename(l.path("dir"), l.path("dir2")); err != unwrapped(syscall.EBUSY, err) {
 		t.Errorf("a directory with another name of an image in use: %v, want EBUSY", err)
 	}
@@ -56,9 +56,32 @@ func TestDirectoryAboveAnImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Close(deep)
-	use(&st)
+	use(&st, l.path("alias.img"))
 	if err := os.Rename(l.path("deep"), l.path("deep2")); err != unwrapped(syscall.EBUSY, err) {
 		t.Errorf("a directory with an image in use far below: %v, want EBUSY", err)
+	}
+}
+
+// TestDirectoryAboveAnImageNamedElsewhere: the only path that the evidence has may lead past the view, as where the domain
+// names its disk by another mount of the same directory.
+func TestDirectoryAboveAnImageNamedElsewhere(t *testing.T) {
+	l := newLive(t)
+	if err := os.Mkdir(l.backing+"/dir", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	image := l.backing + "/dir/vm.img" // which the kernel does not know by the view
+	if err := os.WriteFile(image, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(image, &st); err != nil {
+		t.Fatal(err)
+	}
+	l.guard.answer(map[guard.ID][]guard.Use{guard.StatID(&st): {{Domain: "vm", Path: image}}}, func(r *guard.Request) guard.Verdict {
+		return guard.Verdict{Allowed: r.Op != guard.OpRenameDir, Errno: syscall.EBUSY}
+	})
+	if err := os.Rename(l.path("dir"), l.path("dir2")); err != unwrapped(syscall.EBUSY, err) {
+		t.Errorf("rename: %v, want EBUSY", err)
 	}
 }
 

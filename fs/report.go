@@ -74,9 +74,7 @@ func (fs *FS) Images(ctx context.Context) []Image {
 	}
 	for _, n := range fs.handles.openNodes() {
 		path := fs.pathOf(n)
-		r := fs.requestFor(n.key, path)
-		r.Quick = true
-		if uses := fs.guard.Who(ctx, r); len(uses) > 0 {
+		if uses := fs.quickUses(ctx, n, path); len(uses) > 0 {
 			img := &Image{Path: path, ID: n.key, Uses: uses}
 			if known := byID[n.key]; known != nil {
 				img.Beside = known.Beside
@@ -85,6 +83,13 @@ func (fs *FS) Images(ctx context.Context) []Image {
 		}
 	}
 	return sorted(byID)
+}
+
+// quickUses tells who uses a file that is open through the view, by the cheapest evidence.
+func (fs *FS) quickUses(ctx context.Context, n *node, path string) []guard.Use {
+	r := fs.requestFor(n.key, path)
+	r.Quick = true
+	return fs.guard.Who(ctx, r)
 }
 
 // Elsewhere lists the images in use that are not in the view; Path is then as the evidence names them, and absolute.
