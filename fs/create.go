@@ -201,12 +201,21 @@ func (fs *FS) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut)
 	}
 	h, no := fs.handles.get(out.Fh)
 	if no == 0 {
-		a := h.node.activity()
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		no = fs.keepDescriptor(h)
+		if no = fs.keepNew(h); no != 0 {
+			fs.release(h)
+		}
+	}
+	if no != 0 {
+		fs.nodes.forget(out.NodeId, 1)
 	}
 	return fuse.Status(no)
+}
+
+func (fs *FS) keepNew(h *handle) syscall.Errno {
+	a := h.node.activity()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return fs.keepDescriptor(h)
 }
 
 // tmpfile makes the file, or goes on with the one that a predecessor made for the same request, if that one's

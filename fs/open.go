@@ -177,6 +177,12 @@ func (fs *FS) attachNew(n *node, h *handle, o *opening, out *fuse.OpenOut) sysca
 	if no := fs.handles.add(h); no != 0 {
 		return no
 	}
+	if a.removed {
+		if no := fs.keepIfLastName(h); no != 0 {
+			fs.handles.remove(h)
+			return no
+		}
+	}
 	n.attach(h)
 	a.open.passed = passed
 	n.answerOpen(h, out)
@@ -184,9 +190,6 @@ func (fs *FS) attachNew(n *node, h *handle, o *opening, out *fuse.OpenOut) sysca
 		// What the kernel remembers of the file may be good for a second yet, and a store through a shared mapping would
 		// not show in it.
 		fs.srv.InodeNotify(n.id, -1, 0)
-	}
-	if a.removed {
-		return fs.keepIfLastName(h)
 	}
 	return 0
 }

@@ -47,11 +47,11 @@ func (fs *FS) removeDoomed(cancel <-chan struct{}, in *fuse.InHeader, d *doomed,
 		return no
 	}
 	defer unlock()
-	if no := fs.keepNameless(d.n); no != 0 {
-		return no
+	if no = fs.keepNameless(d.n); no == 0 {
+		no = errno(unix.Unlinkat(d.dirfd, d.name, flags))
 	}
-	defer fs.noteNames(d)
-	return errno(unix.Unlinkat(d.dirfd, d.name, flags))
+	fs.noteNames(d, no)
+	return no
 }
 
 // keepNameless gives the keeper the descriptors of a file that is about to lose its last name: a successor could not
@@ -84,10 +84,10 @@ func (fs *FS) keepNameless(n *node) syscall.Errno {
 	return 0
 }
 
-// noteNames ends what keepNameless began, where it was one name of several. The node's deeds are locked, so nobody is about
-// to remove another one.
-func (fs *FS) noteNames(d *doomed) {
-	if !d.n.regular() || d.found.Nlink == 1 {
+// noteNames ends what keepNameless began, where the file has a name yet: it was one of several, or removing it has failed (no).
+// The node's deeds are locked, so nobody is about to remove another one.
+func (fs *FS) noteNames(d *doomed, no syscall.Errno) {
+	if !d.n.regular() || no == 0 && d.found.Nlink == 1 {
 		return
 	}
 	fd, release, no := fs.nodes.acquire(d.n)

@@ -50,17 +50,20 @@ func (fs *FS) rename(cancel <-chan struct{}, in *fuse.RenameIn, from, to *doomed
 		return no
 	}
 	defer unlock()
-	if to.n != nil && to.n != from.n && in.Flags&(unix.RENAME_EXCHANGE|unix.RENAME_NOREPLACE) == 0 {
-		if no := fs.keepNameless(to.n); no != 0 {
-			return no
-		}
-		defer fs.noteNames(to)
+	replaces := to.n != nil && to.n != from.n && in.Flags&(unix.RENAME_EXCHANGE|unix.RENAME_NOREPLACE) == 0
+	if replaces {
+		no = fs.keepNameless(to.n)
 	}
-	if err := unix.Renameat2(from.dirfd, from.name, to.dirfd, to.name, uint(in.Flags)); err != nil {
-		return errno(err)
+	if no == 0 {
+		no = errno(unix.Renameat2(from.dirfd, from.name, to.dirfd, to.name, uint(in.Flags)))
 	}
-	fs.noteMove(from, to, in.Flags)
-	return 0
+	if replaces {
+		fs.noteNames(to, no)
+	}
+	if no == 0 {
+		fs.noteMove(from, to, in.Flags)
+	}
+	return no
 }
 
 // wasRenamed says whether a rename that was begun has been done: before is what the two names meant then, now what they
