@@ -107,14 +107,15 @@ func (c *Client) Notify(lines ...string) error {
 func (c *Client) Keep(name string, fd int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.names != nil {
-		if len(c.names) >= c.limit && !c.names[name] {
-			return ErrFull
-		}
-		c.names[name] = true
+	if c.names != nil && len(c.names) >= c.limit && !c.names[name] {
+		return ErrFull
 	}
 	// FDPOLL=0: systemd would otherwise drop a descriptor that shows an error, as /dev/fuse does when it is idle.
-	return c.send(message{name, "FDSTORE=1\nFDPOLL=0\nFDNAME=" + name, fd})
+	err := c.send(message{name, "FDSTORE=1\nFDPOLL=0\nFDNAME=" + name, fd})
+	if err == nil && c.names != nil {
+		c.names[name] = true
+	}
+	return err
 }
 
 // Drop has a descriptor forgotten.

@@ -112,3 +112,18 @@ func TestFullStore(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNotSent: what the service manager was not sent takes no room in its store.
+func TestNotSent(t *testing.T) {
+	conn, c := stopped(t)
+	c.limit, c.names = 1, map[string]bool{}
+	if err := c.Keep("a", 1<<30); err == nil { // no descriptor
+		t.Fatal("it was sent")
+	}
+	if err := c.Keep("b", conn); err != nil {
+		t.Error(err)
+	}
+	if err := c.Keep("c", conn); err != ErrFull {
+		t.Errorf("%v, want ErrFull", err)
+	}
+}
