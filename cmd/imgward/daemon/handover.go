@@ -33,8 +33,7 @@ func (w *worker) upgrade(ctx context.Context, binary string) error {
 	if err := try(binary); err != nil {
 		return fmt.Errorf("%s could not take over: %w; this worker goes on", binary, err)
 	}
-	w.makeRoom(binary)
-	return nil
+	return w.makeRoom(binary)
 }
 
 // trial runs a program to find out whether it could take over. systemd has no successor started beside the worker.
@@ -62,15 +61,17 @@ func (w *worker) state() *os.File {
 }
 
 // makeRoom ends this worker, not the view. The keeper starts the successor.
-func (w *worker) makeRoom(binary string) {
-	w.leaveOnce.Do(func() {
-		if err := w.keeper.Leave(binary); err != nil {
-			w.log.Error("cannot tell the keeper that a successor is to start", "error", err)
-			return
-		}
-		// The answer to whoever asked is on its way.
-		time.AfterFunc(leaveAfter, func() { close(w.leave) })
-	})
+func (w *worker) makeRoom(binary string) error {
+	if w.leaving.Swap(true) {
+		return nil
+	}
+	if err := w.keeper.Leave(binary); err != nil {
+		w.leaving.Store(false)
+		return fmt.Errorf("tell the keeper that a successor is to start: %w", err)
+	}
+	// The answer to whoever asked is on its way.
+	time.AfterFunc(leaveAfter, func() { close(w.leave) })
+	return nil
 }
 
 const leaveAfter = 20 * time.Millisecond

@@ -13,7 +13,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -37,7 +36,7 @@ type worker struct {
 	listener   *net.UnixListener
 	orphaned   atomic.Bool
 	leave      chan struct{} // closed when the worker is to make room for a successor
-	leaveOnce  sync.Once
+	leaving    atomic.Bool   // the keeper has been told
 	policy     *policyFile
 	mounts     *mountWatch
 	changed    func()       // the guard's Config.Changed
@@ -287,8 +286,10 @@ func (w *worker) endWhenAsked(c <-chan os.Signal) {
 			// systemd keeps: it asks for a restart, or ends the unit and will kill anyway. What is open stays open for
 			// as long as it holds the descriptors.
 			w.log.Info("asked to end; the view is in use, and left to a successor", "error", err)
-			w.makeRoom("")
-			return
+			if err := w.makeRoom(""); err != nil {
+				w.log.Error("no successor is started", "error", err)
+			}
+			continue
 		}
 		w.log.Warn("asked to end, but the view is in use; it stays", "error", err)
 	}
