@@ -5,6 +5,7 @@ package guard
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -80,9 +81,18 @@ func (g *Guard) explain(v *Verdict, line string) {
 func (g *Guard) explanation(r *Request, v *Verdict, path string) *explanation {
 	x := &explanation{request: r, verdict: v, path: path, root: g.config.ViewRoot}
 	if v.Caller.PID != 0 {
-		x.args = func() []string { return g.inForce.Load().procs.FS.Args(v.Caller.PID) }
+		x.args = func() []string { return g.argsOf(v.Caller.PID) }
 	}
 	return x
+}
+
+// argsOf is a process's command line, none where its memory does not answer: that may be a file of a file system of its own.
+func (g *Guard) argsOf(pid int) []string {
+	var args []string
+	if !g.lookups.Do("arguments of "+strconv.Itoa(pid), func() { args = g.inForce.Load().procs.FS.Args(pid) }) {
+		return nil
+	}
+	return args
 }
 
 // Bounds on what is logged: what is beyond is in the counters and in the event stream.

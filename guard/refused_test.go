@@ -5,13 +5,16 @@ package guard
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"imgward/guard/internal/pty"
 	"imgward/test/need"
@@ -280,4 +283,31 @@ func TestErrnoOfTheVerdict(t *testing.T) {
 	if v := h.refuse(h.guard(), h.request(OpTruncate, img, h.run("outsider"))); v.Errno != syscall.EPERM {
 		t.Errorf("errno %v", v.Errno)
 	}
+}
+
+// TestArgumentsThatDoNotAnswer: a process may have its command line in memory that nobody fills (userfaultfd(2), a file of a file
+// system of its own). Whoever explains does not wait for that.
+func TestArgumentsThatDoNotAnswer(t *testing.T) {
+	h := newHost(t)
+	h.config.ProcRoot = h.dir
+	cmdline := filepath.Join(h.dir, "7", "cmdline")
+	h.must(os.MkdirAll(filepath.Dir(cmdline), 0o755))
+	h.must(unix.Mkfifo(cmdline, 0o600))
+	g := h.guard()
+	explained := make(chan string)
+	go func() {
+		x := g.explanation(&Request{Op: OpTruncate}, &Verdict{Caller: Process{PID: 7, Comm: "qemu-img"}}, "vm.img")
+		explained <- x.line()
+	}()
+	select {
+	case line := <-explained:
+		if !strings.Contains(line, "qemu-img (pid 7) would truncate vm.img") {
+			t.Error(line)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits for the arguments")
+	}
+	f, err := os.OpenFile(cmdline, os.O_RDWR, 0) // for who waits there
+	h.must(err)
+	f.Close()
 }
