@@ -185,14 +185,13 @@ func (g *gathering) keep(images map[guard.ID][]guard.Use, protect policy.Protect
 
 // file is the file that the guard knows by this ID, and what it is beside any view.
 func (g *gathering) file(id guard.ID, uses []guard.Use) (real guard.ID, f *file, err error) {
-	if f = g.before[id]; f == nil {
-		if f = g.found[id]; f == nil {
-			if !g.slow.Do(id.String(), func() { f, err = g.find(id, uses) }) {
-				return real, nil, fmt.Errorf("%s does not answer", uses[0].Path)
-			}
-			if err != nil {
-				return real, nil, err
-			}
+	f = g.before[id]
+	if f == nil {
+		f = g.found[id]
+	}
+	if f == nil {
+		if f, err = g.findInTime(id, uses); err != nil {
+			return real, nil, err
 		}
 	}
 	var st unix.Stat_t
@@ -232,6 +231,18 @@ func (g *gathering) except(e *guard.Exception) {
 	if real, f, err := g.file(e.Image, uses); err == nil {
 		g.image(real, f.File, g.rule(uses)).Exception = e
 	}
+}
+
+// findInTime is find, unless that takes too long.
+func (g *gathering) findInTime(id guard.ID, uses []guard.Use) (*file, error) {
+	var found struct {
+		f   *file
+		err error
+	}
+	if !g.slow.Do(id.String(), func() { found.f, found.err = g.find(id, uses) }) {
+		return nil, fmt.Errorf("%s does not answer", uses[0].Path)
+	}
+	return found.f, found.err
 }
 
 // find opens, with O_PATH, an image that the guard knows by evidence: by the path that this names, or by the descriptor of a

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the programs and the loader share: the Go structures of the same names are in ../maps.go. */
+/* What the programs and the loader share: the Go structures of the same names are in ../structs.go. */
 #ifndef SHARED_H
 #define SHARED_H
 
