@@ -338,6 +338,17 @@ func (l *loop) answer(reply []byte, s state.Slot) {
 	}
 }
 
+// answerWith answers with so many bytes behind the header, or with an errno.
+func (l *loop) answerWith(reply []byte, size int, code fuse.Status, s state.Slot) {
+	if code.Ok() {
+		size += outHeaderSize
+		head(reply, size, fuse.OK)
+	} else {
+		size = refuse(reply, s.Unique(), code)
+	}
+	l.answer(reply[:size], s)
+}
+
 // refuse makes an answer of an errno (struct fuse_out_header).
 func refuse(reply []byte, unique uint64, code fuse.Status) int {
 	head(reply, outHeaderSize, code)

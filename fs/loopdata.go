@@ -67,13 +67,7 @@ func (l *loop) moveOut(s state.Slot, in *fuse.ReadIn) bool {
 	defer pool.Put(room)
 	reply := (*room)[:size]
 	n, code := l.read(in, reply[outHeaderSize:])
-	if code.Ok() {
-		n += outHeaderSize
-		head(reply, n, fuse.OK)
-	} else {
-		n = refuse(reply, s.Unique(), code)
-	}
-	l.answer(reply[:n], s)
+	l.answerWith(reply, n, code, s)
 	return true
 }
 
@@ -84,18 +78,13 @@ func (l *loop) moveIn(s state.Slot, in *fuse.WriteIn, data []byte) bool {
 		s.Unmark(state.Moving)
 		return false
 	}
-	const size = outHeaderSize + 8 // struct fuse_write_out
+	const size = 8 // of struct fuse_write_out
 	room := l.small.Get().(*[]byte)
 	defer l.small.Put(room)
-	reply, n := *room, size
-	if code.Ok() {
-		head(reply, size, fuse.OK)
-		binary.NativeEndian.PutUint64(reply[outHeaderSize:], 0)
-		binary.NativeEndian.PutUint32(reply[outHeaderSize:], written)
-	} else {
-		n = refuse(reply, s.Unique(), code)
-	}
-	l.answer(reply[:n], s)
+	reply := *room
+	clear(reply[outHeaderSize : outHeaderSize+size])
+	binary.NativeEndian.PutUint32(reply[outHeaderSize:], written)
+	l.answerWith(reply, size, code, s)
 	return true
 }
 

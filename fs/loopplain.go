@@ -70,13 +70,7 @@ func (l *loop) answerPlain(s state.Slot) bool {
 	reply := *room
 	s.Mark(state.Moving)
 	size, code := l.ask(opcode, b, reply[outHeaderSize:])
-	if code.Ok() {
-		size += outHeaderSize
-		head(reply, size, fuse.OK)
-	} else {
-		size = refuse(reply, s.Unique(), code)
-	}
-	l.answer(reply[:size], s)
+	l.answerWith(reply, size, code, s)
 	return true
 }
 
