@@ -3,14 +3,10 @@
 package guard
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"imgward/guard/layers"
 )
@@ -43,42 +39,22 @@ func (q *question) deviceUses(l layers.Layer) []Use {
 	use := func(role Role, path string) []Use {
 		return []Use{{Role: role, Evidence: EvidenceLayer, Path: path, Writable: true}}
 	}
-	number := fmt.Sprintf("%d:%d", unix.Major(l.ID.Ino), unix.Minor(l.ID.Ino))
-	if point := q.mountedOn(number); point != "" {
+	if point := layers.MountedOn(q.g.config.ProcRoot, l.ID); point != "" {
 		return use(RoleMount, point)
 	}
-	if q.lineOf("swaps", func(f [][]byte) bool { return string(f[0]) == l.Path }) != nil {
+	if q.isSwap(l.Path) {
 		return use(RoleSwap, "")
 	}
-	if made, _ := filepath.Glob("/sys/dev/block/" + number + "/holders/*"); len(made) > 0 {
-		return use(RoleMember, "/dev/"+filepath.Base(made[0]))
+	if made := q.g.stack().HeldBy(l.ID); len(made) > 0 {
+		return use(RoleMember, "/dev/"+made[0])
 	}
 	return nil
 }
 
-// mountedOn is where a device is mounted in this mount namespace; empty: nowhere.
-func (q *question) mountedOn(number string) string {
-	// 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw (proc_pid_mountinfo(5))
-	f := q.lineOf("self/mountinfo", func(f [][]byte) bool { return len(f) > 4 && string(f[2]) == number })
-	if f == nil {
-		return ""
-	}
-	return strings.ReplaceAll(string(f[4]), `\040`, " ")
-}
-
-// lineOf finds a line of a table in /proc, by its fields.
-func (q *question) lineOf(table string, is func(fields [][]byte) bool) [][]byte {
-	file, err := os.Open(filepath.Join(q.g.config.ProcRoot, table))
-	if err != nil {
-		return nil
-	}
-	defer file.Close()
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if f := bytes.Fields(lines.Bytes()); len(f) > 0 && is(f) {
-			return f
-		}
-	}
-	return nil
+// isSwap says whether a device is used as swap; see swaps in proc_swaps(5).
+func (q *question) isSwap(device string) bool {
+	table, err := os.ReadFile(filepath.Join(q.g.config.ProcRoot, "swaps"))
+	return err == nil && bytes.Contains(table, []byte("\n"+device+" "))
 }
 
 // layerReason is the clause for a use of what is above the image.

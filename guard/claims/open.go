@@ -5,7 +5,6 @@ package claims
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -62,24 +61,8 @@ func heldBy(stack layers.Stack, id layers.ID) string {
 	if made := stack.HeldBy(id); len(made) > 0 {
 		return "it is part of " + strings.Join(made, ", ")
 	}
-	if point := mountedOn(id); point != "" {
+	if point := layers.MountedOn("/proc", id); point != "" {
 		return "it is mounted on " + point
 	}
 	return "somebody else holds it for himself (O_EXCL): fuser -v tells who has it open"
-}
-
-// mountedOn is where a device is mounted here; empty: nowhere.
-func mountedOn(id layers.ID) string {
-	table, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return ""
-	}
-	number := fmt.Sprintf("%d:%d", unix.Major(id.Ino), unix.Minor(id.Ino))
-	for line := range strings.Lines(string(table)) {
-		// 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw (proc_pid_mountinfo(5))
-		if f := strings.Fields(line); len(f) > 4 && f[2] == number {
-			return strings.ReplaceAll(f[4], `\040`, " ")
-		}
-	}
-	return ""
 }

@@ -2,7 +2,13 @@
 
 package layers
 
-import "path/filepath"
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
 
 // Exists says whether the kernel has this block device.
 func (s Stack) Exists(id ID) bool { return s.walk(id).dir(id) != "" }
@@ -44,4 +50,21 @@ func (s Stack) HeldBy(id ID) []string {
 		return nil
 	}
 	return names(filepath.Join(dir, "holders"))
+}
+
+// MountedOn is where a block device is mounted in this mount namespace; empty: nowhere. proc is where proc is mounted.
+func MountedOn(proc string, id ID) (point string) {
+	table, err := os.Open(filepath.Join(proc, "self/mountinfo"))
+	if err != nil {
+		return ""
+	}
+	defer table.Close()
+	_, _ = mountinfo.GetMountsFromReader(table, func(m *mountinfo.Info) (skip, stop bool) {
+		if unix.Mkdev(uint32(m.Major), uint32(m.Minor)) != id.Ino {
+			return true, false
+		}
+		point = m.Mountpoint
+		return true, true
+	})
+	return point
 }
