@@ -28,7 +28,7 @@ func (q *question) writersBeside() []liveOpener {
 	var found []liveOpener
 	ctx, cancel := context.WithTimeout(q.ctx, searchFor)
 	defer cancel()
-	_ = q.procs.Writers(ctx, q.isImage, servesView, func(p procfs.Process) bool {
+	_ = q.procs.Writers(ctx, q.isImage, ServesView, func(p procfs.Process) bool {
 		w := Process{PID: p.PID, Start: p.Start, UID: p.UID, Comm: p.Comm, Exe: p.Exe, Class: classOf(p.Kind)}
 		if w.Class == ClassOutsider && !w.is(q.caller) && !q.related(w) && !q.status().runs(w.PID) && !q.procs.RunsVM(p) {
 			found = append(found, liveOpener{Opener: Opener{Process: w, Write: true}})
@@ -61,9 +61,9 @@ func (q *question) isImage(o *procfs.OpenFile) bool {
 	return id == q.Image || q.Shown != ID{} && id == q.Shown
 }
 
-// servesView says whether a process serves a view, or keeps descriptors for one: what it has open, it has open for
+// ServesView says whether a process serves a view, or keeps descriptors for one: what it has open, it has open for
 // others. The name is enough, for nobody is let through because of it who would be refused otherwise.
-func servesView(exe string) bool {
+func ServesView(exe string) bool {
 	self, _ := os.Executable() // whatever the binary is called here
 	return exeName(exe) == "imgward" || exeName(exe) == exeName(self)
 }

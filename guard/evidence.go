@@ -147,7 +147,7 @@ func (q *question) directUses() []Use {
 		return nil
 	}
 	var uses []Use
-	hung, _ := q.procs.VMMFiles(q.ctx, q.isImage, servesView, func(o procfs.OpenFile) bool {
+	hung, _ := q.procs.VMMFiles(q.ctx, q.isImage, ServesView, func(o procfs.OpenFile) bool {
 		if !(o.PID == q.caller.PID && o.Start == q.caller.Start) && !names(uses, o.PID) && holdsDisk(&o) {
 			uses = append(uses, directUse(&o))
 		}

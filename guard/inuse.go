@@ -34,7 +34,7 @@ func (g *Guard) RunningAmong(ctx context.Context, images map[ID]bool) (map[ID][]
 // InUse implements Checker.
 func (g *Guard) InUse(ctx context.Context) map[ID][]Use {
 	all := g.Known(ctx)
-	_, _ = g.inForce.Load().procs.VMMFiles(ctx, nil, servesView, func(o procfs.OpenFile) bool {
+	_, _ = g.inForce.Load().procs.VMMFiles(ctx, nil, ServesView, func(o procfs.OpenFile) bool {
 		id := fileID(&o)
 		if !names(all[id], o.PID) && holdsDisk(&o) {
 			all[id] = append(all[id], g.named(ctx, id, directUse(&o)))

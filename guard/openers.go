@@ -105,7 +105,7 @@ func (q *question) related(p Process) bool {
 // passedOn says whether a VMM has a handle of the view that it did not open: a process that has ended passed it on.
 func (q *question) passedOn() (is bool) {
 	passed := func(o *procfs.OpenFile) bool { return q.isImage(o) && fileID(o) != q.Image }
-	_, _ = q.procs.VMMFiles(q.ctx, passed, servesView, func(o procfs.OpenFile) bool {
+	_, _ = q.procs.VMMFiles(q.ctx, passed, ServesView, func(o procfs.OpenFile) bool {
 		is = is || o.Write
 		return !is
 	})

@@ -24,7 +24,7 @@ type File struct {
 // UnlistedVMMs are the VMMs that the policy's lists do not name. They are evidence with what they have open, as all are.
 func (g *Guard) UnlistedVMMs(ctx context.Context) ([]VMM, error) {
 	var all []VMM
-	err := g.inForce.Load().procs.UnlistedVMMs(ctx, servesView, func(u procfs.Unlisted) bool {
+	err := g.inForce.Load().procs.UnlistedVMMs(ctx, ServesView, func(u procfs.Unlisted) bool {
 		vmm := VMM{PID: u.PID, Program: exeName(u.Exe)}
 		for i := range u.Files {
 			if o := &u.Files[i]; holdsDisk(o) {

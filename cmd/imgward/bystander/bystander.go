@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"imgward/cmd/imgward/terminal"
@@ -35,12 +34,8 @@ func Of(ctx context.Context, covered guard.ID) []Process {
 	ctx, cancel := context.WithTimeout(ctx, maxLook)
 	defer cancel()
 	var list []Process
-	self, _ := os.Executable() // whatever the program is called here
-	daemons := func(exe string) bool {
-		return filepath.Base(exe) == "imgward" || filepath.Base(exe) == filepath.Base(self)
-	}
 	// What was found until then counts if time runs out.
-	_ = proc.ProcessesBelow(ctx, covered.Dev, covered.Ino, daemons, func(b procfs.Below) {
+	_ = proc.ProcessesBelow(ctx, covered.Dev, covered.Ino, guard.ServesView, func(b procfs.Below) {
 		if b.PID != os.Getpid() {
 			list = append(list, Process{b, tty.Name(proc, b.PID)})
 		}
