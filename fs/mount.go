@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/fs/mounttable"
+	"imgward/guard"
 )
 
 // Options are how a view is mounted.
@@ -157,7 +158,7 @@ func restrictedBelow(dir string) (flags uintptr) {
 		return unix.MS_NOSUID | unix.MS_NODEV
 	}
 	for _, m := range t.All() {
-		if m.Mountpoint == dir || !within(m.Mountpoint, dir) {
+		if m.Mountpoint == dir || !guard.Within(m.Mountpoint, dir) {
 			continue
 		}
 		for _, o := range strings.Split(m.Options, ",") {

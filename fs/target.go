@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"imgward/fs/mounttable"
+	"imgward/guard"
 )
 
 // CheckTarget says what stands in the way of a view on o.Mountpoint, before anything is done. ErrIsView: one is there.
@@ -41,7 +42,7 @@ func CheckTarget(o *Options) error {
 	if m := t.At(o.Backing); m != nil && m.FSType == FSType {
 		return fmt.Errorf("%s %w: show the directory that it shows instead", o.Backing, ErrIsView)
 	}
-	if o.Backing != o.Mountpoint && within(o.Mountpoint, o.Backing) {
+	if o.Backing != o.Mountpoint && guard.Within(o.Mountpoint, o.Backing) {
 		return fmt.Errorf("%s is inside %s: a view cannot show the directory that it is in", o.Mountpoint, o.Backing)
 	}
 	if other := overlapping(t, o.Backing); other != nil {
@@ -49,11 +50,6 @@ func CheckTarget(o *Options) error {
 			o.Backing, other.Mountpoint, other.Mountpoint)
 	}
 	return nil
-}
-
-// within says whether a path is a directory or below it. Both are clean and absolute.
-func within(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // part is what is below one directory of a file system.
@@ -72,7 +68,7 @@ func overlapping(t *mounttable.Table, backing string) *mounttable.Mount {
 		}
 		for _, theirs := range partsBelow(t, m.Source) { // mountView makes its backing directory a view's source
 			for _, ours := range own {
-				if ours.dev == theirs.dev && (within(ours.dir, theirs.dir) || within(theirs.dir, ours.dir)) {
+				if ours.dev == theirs.dev && (guard.Within(ours.dir, theirs.dir) || guard.Within(theirs.dir, ours.dir)) {
 					return m
 				}
 			}
@@ -93,7 +89,7 @@ func partsBelow(t *mounttable.Table, dir string) []part {
 	}
 	list := []part{{mounttable.Device(m), mounttable.Inside(m, dir)}}
 	for _, sub := range t.All() {
-		if sub.Mountpoint != dir && within(sub.Mountpoint, dir) && sub.FSType != FSType {
+		if sub.Mountpoint != dir && guard.Within(sub.Mountpoint, dir) && sub.FSType != FSType {
 			list = append(list, part{mounttable.Device(sub), sub.Root})
 		}
 	}

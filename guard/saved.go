@@ -24,7 +24,7 @@ func (g *Guard) newSaved() *domains {
 	if root := g.config.ViewRoot; root != "" {
 		dirs = nil
 		for _, d := range g.config.SaveDirs {
-			if !below(d.Path, root) { // or it is found as any file of the view is, without going through the view
+			if !Within(d.Path, root) { // or it is found as any file of the view is, without going through the view
 				dirs = append(dirs, d)
 			}
 		}
@@ -36,8 +36,9 @@ func (g *Guard) newSaved() *domains {
 	return s
 }
 
-func below(path, root string) bool {
-	return path == root || strings.HasPrefix(path, strings.TrimSuffix(root, "/")+"/")
+// Within says whether a path is a directory or below it. Both are clean and absolute.
+func Within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // savedUses says which saved domains need the image. What holds a state is libvirt's to change: virsh save-image-edit writes

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/fs/mounttable"
+	"imgward/guard"
 )
 
 // exposeOption is the mount option that shows the directory below the view once more, read-only. A backup that stays on one
@@ -34,7 +35,7 @@ func (f *Flags) expose(mountpoint string) (undo func(), err error) {
 	if dir == "" {
 		return func() {}, nil
 	}
-	if inside(dir, mountpoint) {
+	if guard.Within(dir, mountpoint) {
 		return nil, UsageError{fmt.Errorf("%s%s: it would be inside the view", exposeOption, dir)}
 	}
 	if already, err := isExposed(f.Backing, dir); already || err != nil {

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"imgward/cmd/imgward/control"
+	"imgward/guard"
 )
 
 // checkOutside refuses a view in a place for none, and one that would show what the daemon itself opens by its path: a successor, which has to open it
@@ -32,7 +32,7 @@ func (f *Flags) checkOutside(mountpoint, policy string) error {
 		if p.path == "" {
 			continue
 		}
-		if real := resolveExisting(p.path); inside(real, mountpoint) {
+		if real := resolveExisting(p.path); guard.Within(real, mountpoint) {
 			return fmt.Errorf("%s %s would be inside the view, whose daemon would wait for itself to open it: %s", p.what, p.path, p.instead)
 		}
 	}
@@ -58,9 +58,9 @@ func CheckPlace(dir string) error {
 	} {
 		real := resolveExisting(p.path)
 		switch {
-		case inside(real, dir):
+		case guard.Within(real, dir):
 			return fmt.Errorf("%s %s would be inside the view, and who serves it would wait for himself: %s", p.what, p.path, instead)
-		case p.below && inside(dir, real):
+		case p.below && guard.Within(dir, real):
 			return fmt.Errorf("%s is in %s, which holds no images: %s", dir, p.path, instead)
 		}
 	}
@@ -86,8 +86,4 @@ func resolveExisting(path string) string {
 		}
 		path, rest = filepath.Dir(path), filepath.Join(filepath.Base(path), rest)
 	}
-}
-
-func inside(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }

@@ -12,6 +12,7 @@ import (
 
 	viewfs "imgward/fs"
 	"imgward/fs/mounttable"
+	"imgward/guard"
 )
 
 // bypasses looks for other ways to the files below a view: mounts of the same file system.
@@ -56,10 +57,10 @@ func otherWays(t *mounttable.Table, v View) []string {
 		}
 		var path string
 		switch {
-		case within(inside, m.Root):
+		case guard.Within(inside, m.Root):
 			down, _ := filepath.Rel(m.Root, inside)
 			path = filepath.Join(m.Mountpoint, down)
-		case within(m.Root, inside):
+		case guard.Within(m.Root, inside):
 			path = m.Mountpoint
 		default:
 			continue
@@ -93,7 +94,7 @@ func (h *Host) exports(context.Context) []Finding {
 		}
 		for _, dir := range exported(f) {
 			for _, v := range h.Views {
-				if (within(v.Backing, dir) || within(dir, v.Backing)) && !seen[dir] {
+				if (guard.Within(v.Backing, dir) || guard.Within(dir, v.Backing)) && !seen[dir] {
 					seen[dir] = true
 					list = append(list, problem(fmt.Sprintf("%s is exported by NFS (%s): its clients bypass the view", dir, table),
 						"exportfs -u it, or run imgward on the clients that hold images"))
@@ -119,7 +120,7 @@ func exported(f *os.File) []string {
 		} else {
 			line = strings.Fields(line)[0]
 		}
-		dirs = append(dirs, filepath.Clean(strings.ReplaceAll(line, `\040`, " ")))
+		dirs = append(dirs, filepath.Clean(unescapeOctal(line)))
 	}
 	return dirs
 }

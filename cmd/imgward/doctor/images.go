@@ -113,7 +113,7 @@ func noImage(name string, u *guard.Use) bool {
 	if u.Evidence != guard.EvidenceProcess {
 		return false
 	}
-	return within(name, "/usr") || strings.HasSuffix(name, " (deleted)") || inMemory(name)
+	return guard.Within(name, "/usr") || strings.HasSuffix(name, " (deleted)") || inMemory(name)
 }
 
 // inMemory says whether a file is on a file system of memory, or of the kernel's own making. The mount table tells: the file
@@ -125,10 +125,4 @@ func inMemory(name string) bool {
 	}
 	m := t.At(name)
 	return m != nil && slices.Contains([]string{"tmpfs", "ramfs", "hugetlbfs", "proc", "sysfs", "cgroup", "cgroup2"}, m.FSType)
-}
-
-// within says whether a path is a directory or below it. Both are clean and absolute.
-func within(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && filepath.IsLocal(rel)
 }
