@@ -3,13 +3,10 @@
 package control
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"imgward/fs/mounttable"
 )
 
 // goneSuffix marks, beside the runtime directories, the views that ended and nobody said that they should.
@@ -17,7 +14,7 @@ const goneSuffix = ".gone"
 
 // NoteGone remembers that a view ended without `imgward umount`, until it is mounted again or Forget is called.
 func NoteGone(mountpoint string) error {
-	return writeWhole(Dir(mountpoint)+goneSuffix, mountpoint)
+	return WriteWhole(Dir(mountpoint)+goneSuffix, mountpoint)
 }
 
 // Forget says whether a view was remembered as gone, and forgets it.
@@ -25,14 +22,7 @@ func Forget(mountpoint string) bool { return os.Remove(Dir(mountpoint)+goneSuffi
 
 // Missing lists the views that ought to be there and are not: those that ended unasked, and those whose keeper was killed.
 func Missing() ([]string, error) {
-	entries, err := os.ReadDir(RunDir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	t, err := mounttable.Now()
+	entries, t, err := look()
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ const deviceFile = "device"
 
 // NoteDevice writes down a view's st_dev, by which it is found wherever it is mounted.
 func NoteDevice(mountpoint string, dev uint64) error {
-	return writeWhole(filepath.Join(Dir(mountpoint), deviceFile), strconv.FormatUint(dev, 10))
+	return WriteWhole(filepath.Join(Dir(mountpoint), deviceFile), strconv.FormatUint(dev, 10))
 }
 
 // exposedFile, in the runtime directory, holds where the directory below the view is shown read-only.
@@ -54,7 +54,7 @@ const exposedFile = "exposed"
 
 // NoteExposed writes down where the directory below a view is shown read-only.
 func NoteExposed(mountpoint, dir string) error {
-	return writeWhole(filepath.Join(Dir(mountpoint), exposedFile), dir)
+	return WriteWhole(filepath.Join(Dir(mountpoint), exposedFile), dir)
 }
 
 // Exposed is where the directory below a view is shown read-only; empty if nowhere.
@@ -69,7 +69,7 @@ const takenInFile = "taken-in"
 
 // NoteTakenIn writes down a directory on which a file system was mounted that is part of the view now.
 func NoteTakenIn(mountpoint, dir string) error {
-	return writeWhole(filepath.Join(Dir(mountpoint), takenInFile), strings.Join(append(TakenIn(mountpoint), dir), "\x00")+"\x00")
+	return WriteWhole(filepath.Join(Dir(mountpoint), takenInFile), strings.Join(append(TakenIn(mountpoint), dir), "\x00")+"\x00")
 }
 
 // ForgetTakenIn is called when they are mounted where they were, while the view may go on.
@@ -92,7 +92,7 @@ func MakeDir(mountpoint string) (*os.File, error) {
 	for deadline := time.Now().Add(endWait); ; time.Sleep(10 * time.Millisecond) {
 		lock, err := takeLock(dir)
 		if err == nil {
-			err = writeWhole(filepath.Join(dir, mountpointFile), mountpoint)
+			err = WriteWhole(filepath.Join(dir, mountpointFile), mountpoint)
 			if err == nil {
 				Forget(mountpoint)
 				return lock, nil
@@ -143,9 +143,9 @@ func takeLock(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-// writeWhole puts a file there at one stroke: a keeper that adopts a worker does so while others look for the view. What is
-// there already needs no room, where there may be none.
-func writeWhole(path, text string) error {
+// WriteWhole puts a file there at one stroke, for somebody may read it meanwhile. What is there already needs no room, where
+// there may be none. The runtime directory is a tmpfs, so nothing is synced.
+func WriteWhole(path, text string) error {
 	if old, err := os.ReadFile(path); err == nil && string(old) == text {
 		return nil
 	}

@@ -33,14 +33,7 @@ type Place struct {
 // Places lists the views that have a daemon's runtime directory: those that are mounted here, and those that were, as long
 // as their daemon serves those who hold files of them.
 func Places() ([]Place, error) {
-	entries, err := os.ReadDir(RunDir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	t, err := mounttable.Now()
+	entries, t, err := look()
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +44,16 @@ func Places() ([]Place, error) {
 		}
 	}
 	return list, nil
+}
+
+// look lists what is in RunDir, and reads the mount table.
+func look() ([]os.DirEntry, *mounttable.Table, error) {
+	entries, err := os.ReadDir(RunDir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, nil, err
+	}
+	t, err := mounttable.Now()
+	return entries, t, err
 }
 
 // placeOf reads a runtime directory; false if it is just being made, or removed, or was left behind.

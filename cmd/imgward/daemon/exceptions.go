@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"imgward/cmd/imgward/control"
 	"imgward/guard"
 )
 
@@ -19,7 +20,7 @@ func (f exceptionFile) save(list []guard.Exception) error {
 	if err != nil {
 		return err
 	}
-	return saveFile(string(f), text)
+	return control.WriteWhole(string(f), string(text))
 }
 
 // load reads what a predecessor saved; none is no error.

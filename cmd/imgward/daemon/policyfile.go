@@ -55,7 +55,7 @@ func (f *policyFile) first(takeover bool) *policy.Policy {
 	if err == nil && p.Source == f.path {
 		return p
 	}
-	// The file is gone or spoilt; what the predecessor had in force holds on.
+	// The file is gone or invalid; what the predecessor had in force holds on.
 	if takeover {
 		if before, savedErr := f.restore(); savedErr == nil {
 			p = before
@@ -151,7 +151,7 @@ func described(p *policy.Policy) string {
 }
 
 // save writes down what holds, with its source in the first line, as Describe does.
-func (f *policyFile) save(p *policy.Policy) error { return saveFile(f.saved, []byte(described(p))) }
+func (f *policyFile) save(p *policy.Policy) error { return control.WriteWhole(f.saved, described(p)) }
 
 func (f *policyFile) restore() (*policy.Policy, error) {
 	text, err := os.ReadFile(f.saved)
@@ -170,13 +170,4 @@ func (f *policyFile) Fault() error {
 	}
 	defer f.mu.Unlock()
 	return f.fault
-}
-
-// saveFile puts a file in the place of another at one stroke. The runtime directory is a tmpfs, so nothing is synced.
-func saveFile(path string, text []byte) error {
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }
