@@ -120,56 +120,50 @@ func printStatusLine(w io.Writer, line []byte) error {
 	}
 	switch kind.Type {
 	case "view":
-		var v control.View
-		if err := json.Unmarshal(line, &v); err != nil {
-			return err
-		}
-		printView(w, &v)
+		return decoded(line, w, printView)
 	case "guard":
-		var g control.Second
-		if err := json.Unmarshal(line, &g); err != nil {
-			return err
-		}
-		printGuard(w, &g)
+		return decoded(line, w, printGuard)
 	case "layer":
-		var l control.LayerLine
-		if err := json.Unmarshal(line, &l); err != nil {
-			return err
-		}
-		printLayer(w, &l)
+		return decoded(line, w, printLayer)
 	case "hold":
-		var h control.HoldLine
-		if err := json.Unmarshal(line, &h); err != nil {
-			return err
-		}
-		printHold(w, &h)
+		return decoded(line, w, printHold)
 	case "exception":
-		var e control.ExceptionLine
-		if err := json.Unmarshal(line, &e); err != nil {
-			return err
-		}
-		fmt.Fprintf(w, "  EXCEPTION %s\n", describeException(&e.Exception))
+		return decoded(line, w, printException)
 	case "image":
-		var img control.Image
-		if err := json.Unmarshal(line, &img); err != nil {
-			return err
-		}
-		for i, u := range img.Uses {
-			name := shown(img.Path)
-			switch {
-			case i > 0:
-				name = ""
-			case name == "":
-				name = "every image"
-			}
-			fmt.Fprintf(w, "  %-28s %s", name, describeUse(u))
-			if i == 0 && img.Unprotected != "" {
-				fmt.Fprintf(w, "  NOT PROTECTED: %s", img.Unprotected)
-			}
-			fmt.Fprintln(w)
-		}
+		return decoded(line, w, printImage)
 	}
 	return nil
+}
+
+// decoded prints a line of JSON as what it is.
+func decoded[T any](line []byte, w io.Writer, print func(io.Writer, *T)) error {
+	var v T
+	if err := json.Unmarshal(line, &v); err != nil {
+		return err
+	}
+	print(w, &v)
+	return nil
+}
+
+func printException(w io.Writer, e *control.ExceptionLine) {
+	fmt.Fprintf(w, "  EXCEPTION %s\n", describeException(&e.Exception))
+}
+
+func printImage(w io.Writer, img *control.Image) {
+	for i, u := range img.Uses {
+		name := shown(img.Path)
+		switch {
+		case i > 0:
+			name = ""
+		case name == "":
+			name = "every image"
+		}
+		fmt.Fprintf(w, "  %-28s %s", name, describeUse(u))
+		if i == 0 && img.Unprotected != "" {
+			fmt.Fprintf(w, "  NOT PROTECTED: %s", img.Unprotected)
+		}
+		fmt.Fprintln(w)
+	}
 }
 
 func printView(w io.Writer, v *control.View) {

@@ -45,7 +45,7 @@ directory, unprotected. --all ends all views, or none if anybody holds one.
 	return c
 }
 
-func umount(cmd *cobra.Command, dir string, lazy bool) (err error) {
+func umount(cmd *cobra.Command, dir string, lazy bool) error {
 	mountpoint, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -61,53 +61,66 @@ func umount(cmd *cobra.Command, dir string, lazy bool) (err error) {
 	if err != nil {
 		return err
 	}
-	name := mountpoint
-	if p, err := control.Named(mountpoint); err == nil {
-		name = p.Name // elsewhere, after mount --move
-	}
 	if os.Geteuid() != 0 {
 		return errors.New("only root can unmount a view")
 	}
-	dir = control.Exposed(name)
-	defer func() {
-		if err == nil && dir != "" {
-			daemon.Conceal(dir)
-		}
-		if err == nil {
-			endGuardToo(cmd)
-		}
-	}()
+	name := daemonOf(mountpoint)
+	exposed := control.Exposed(name) // the daemon takes the word of it along
 	if lazy || viewfs.Dead(mountpoint) {
-		return umountLazily(cmd.Context(), name, mountpoint)
+		err = umountLazily(cmd.Context(), name, mountpoint)
+	} else {
+		err = umountFree(cmd.Context(), name, m)
 	}
-	held, err := holders(cmd.Context(), name)
 	if err != nil {
-		return fmt.Errorf("%w; umount --lazy ends it without asking", err)
+		return err
+	}
+	if exposed != "" {
+		daemon.Conceal(exposed)
+	}
+	endGuardToo(cmd)
+	return nil
+}
+
+// daemonOf is what the daemon of the view on a mountpoint is asked by: elsewhere, after mount --move.
+func daemonOf(mountpoint string) string {
+	if p, err := control.Named(mountpoint); err == nil {
+		return p.Name
+	}
+	return mountpoint
+}
+
+// umountFree unmounts a view that nobody holds.
+func umountFree(ctx context.Context, name string, m *mounttable.Mount) error {
+	held, err := holders(ctx, name)
+	if err != nil {
+		return lazyWould(err)
 	}
 	if len(held) == 0 {
-		giveBack, err := takeOut(cmd.Context(), name)
-		if err != nil {
-			return fmt.Errorf("%w; umount --lazy ends it without asking", err)
-		}
-		if err := control.Dial(name).Ending(cmd.Context()); err != nil {
-			return fmt.Errorf("%w; umount --lazy ends it without asking", err)
-		}
-		err = unix.Unmount(mountpoint, 0)
+		giveBack, err := takeOut(ctx, name)
 		if err == nil {
-			err = gone(cmd.Context(), name, m)
+			err = control.Dial(name).Ending(ctx)
+		}
+		if err != nil {
+			return lazyWould(err)
+		}
+		err = unix.Unmount(m.Mountpoint, 0)
+		if err == nil {
+			err = gone(ctx, name, m)
 			giveBack()
 			return err
 		}
 		if !errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("umount %s: %w", mountpoint, err)
+			return fmt.Errorf("umount %s: %w", m.Mountpoint, err)
 		}
-		held = busy(mountpoint)
+		held = busy(m.Mountpoint)
 	}
 	for _, h := range held {
 		fmt.Fprintf(os.Stderr, "  %s\n", h)
 	}
-	return fmt.Errorf("%s is %w: end those processes, or have them leave it", mountpoint, errInUse)
+	return fmt.Errorf("%s is %w: end those processes, or have them leave it", m.Mountpoint, errInUse)
 }
+
+func lazyWould(err error) error { return fmt.Errorf("%w; umount --lazy ends it without asking", err) }
 
 // lazyWait is how long a daemon has to answer when its view is taken away all the same.
 const lazyWait = 2 * time.Second

@@ -80,11 +80,7 @@ func allFree(ctx context.Context, views []*mounttable.Mount) (dead map[int]bool,
 	held := 0
 	dead = map[int]bool{}
 	for _, m := range views {
-		name := m.Mountpoint
-		if p, err := control.Named(name); err == nil {
-			name = p.Name // elsewhere, after mount --move
-		}
-		list, err := holders(ctx, name)
+		list, err := holders(ctx, daemonOf(m.Mountpoint))
 		if control.Dead(err) {
 			dead[m.ID] = true
 			continue
