@@ -176,8 +176,9 @@ func programChanges(cmd *cobra.Command, view string, next *policy.Policy) error 
 		what         string
 		before, next []string
 	}{
-		{"a VMM", a.VMMs, b.VMMs}, {"a manager", a.Managers, b.Managers}, {"trusted", a.Trusted, b.Trusted},
-		{"a trusted control group", a.TrustedCgroups, b.TrustedCgroups},
+		{"a VMM", a.VMMs, b.VMMs}, {"a control group of VMMs", a.VMMCgroups, b.VMMCgroups},
+		{"a manager", a.Managers, b.Managers}, {"trusted", a.Trusted, b.Trusted},
+		{"a trusted control group", a.TrustedCgroups, b.TrustedCgroups}, {"aligned", a.Aligned, b.Aligned},
 	} {
 		for _, p := range l.next {
 			if !slices.Contains(l.before, p) {

@@ -26,7 +26,7 @@ func atLine(line int, err toml.ParseError) error {
 
 var (
 	settingKeys = []string{"protect", "deny", "mode", "errno", "foreign_writer", "message"}
-	topKeys     = append([]string{"vmm", "manager", "trusted", "trusted_cgroup", "aligned", "second-layer", "rule"}, settingKeys...)
+	topKeys     = append([]string{"vmm", "vmm_cgroup", "manager", "trusted", "trusted_cgroup", "aligned", "second-layer", "rule"}, settingKeys...)
 	ruleKeys    = append([]string{"paths"}, settingKeys...)
 )
 
