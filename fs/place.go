@@ -12,7 +12,7 @@ import (
 )
 
 // End unmounts the view, if nobody holds files through it. EBUSY: somebody does, or the view was mounted outside of this
-// process's mount namespace, whence it has to be unmounted. The mount is told by its device, not by its path alone: what
+// process's mount namespace, where it has to be unmounted. The mount is told by its device, not by its path alone: what
 // stands there by now may be a successor's.
 func (s *Session) End() error {
 	t, err := s.FS.host.mounts.Table()
