@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -97,6 +98,15 @@ func TestRefusedByFileSystem(t *testing.T) {
 		}
 		if got := testimg.Content(t, old); got != "what was there" {
 			t.Errorf("%s: it holds %d other bytes", name, len(got))
+		}
+	}
+	o := Defaults()
+	o.Preallocate = true
+	planned := Plan(t.Context(), image, dir+"/new.img", o, func(move.Step) {})
+	_, err := tryCopy(image, dir+"/new.img", func(o *Options) { o.Preallocate = true })
+	for _, err := range []error{planned, err} {
+		if err == nil || !strings.Contains(err.Error(), "--preallocate: the file system of "+dir+"/new.img") {
+			t.Errorf("blocks cannot be reserved for a new file: error %v", err)
 		}
 	}
 }

@@ -4,7 +4,6 @@ package dest
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -33,15 +32,8 @@ func (t *inplace) Earlier() (*os.File, error) { return t.f, nil }
 
 // Room counts the old blocks as free space. It asks the file system what else Prepare could be refused.
 func (t *inplace) Room(size int64, need func() (int64, error)) error {
-	f, err := t.Scratch(size)
-	if err != nil {
+	if err := possible(t.path, size, t.opts.Preallocate); err != nil {
 		return err
-	}
-	if f != nil {
-		defer f.Close()
-		if t.opts.Preallocate && sys.Unsupported(sys.Allocate(f, 0, 1)) {
-			return fmt.Errorf("--preallocate: the file system of %s cannot reserve blocks; nothing was changed", t.path)
-		}
 	}
 	return checkSpace(t.f, size, need, move.Allocated(t.f))
 }

@@ -90,13 +90,19 @@ func (t *newFile) Earlier() (*os.File, error) {
 
 // Room counts what an earlier copy left as free space.
 func (t *newFile) Room(size int64, need func() (int64, error)) error {
-	switch {
-	case t.whole:
+	if t.whole {
 		return nil
-	case t.left != nil:
-		return checkSpace(t.dir, size, need, move.Allocated(t.left))
 	}
-	return checkSpace(t.dir, size, need, 0)
+	if t.opts.Preallocate {
+		if err := possible(t.path(), size, true); err != nil {
+			return err
+		}
+	}
+	var have int64
+	if t.left != nil {
+		have = move.Allocated(t.left)
+	}
+	return checkSpace(t.dir, size, need, have)
 }
 
 // Prepare creates the file, or takes the one that an earlier copy left, and sets its size.

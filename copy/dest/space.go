@@ -79,6 +79,19 @@ func EstimateData(f *os.File, size, data int64) (int64, error) {
 	return int64(max(0, share) * float64(data)), nil
 }
 
+// possible asks the file system of path whether it has files of size bytes, and can reserve their blocks.
+func possible(path string, size int64, reserve bool) error {
+	f, err := scratchFor(path, size)
+	if f == nil {
+		return err
+	}
+	defer f.Close()
+	if reserve && sys.Unsupported(sys.Allocate(f, 0, 1)) {
+		return fmt.Errorf("--preallocate: the file system of %s cannot reserve blocks", path)
+	}
+	return nil
+}
+
 // makeRoom sets the size of an image; everything in it that is new reads as zeroes. With reserve its blocks are there
 // already, so that the file system cannot run out of them later.
 func makeRoom(f *os.File, size int64, reserve bool) error {
