@@ -17,11 +17,11 @@ import (
 	"imgward/guard"
 )
 
-// How long a conflict with handles that are open through the view may settle by itself: their release may be on its way.
+// How long a conflict with handles that are open through the view is waited out: their release may be on its way.
 // A VM's start is worth more patience than a destroyer.
 const (
-	settleVMM      = 2 * time.Second
-	settleOutsider = 250 * time.Millisecond
+	patienceVMM      = 2 * time.Second
+	patienceOutsider = 250 * time.Millisecond
 )
 
 // victim is an image and what a request would do to it.
@@ -52,7 +52,7 @@ func (fs *FS) permit(cancel <-chan struct{}, in *fuse.InHeader, vs ...victim) (v
 		var changed <-chan struct{}
 		release(vs)
 		// Or a handle went while the guard looked: its locks were seen, and then nobody whose they were.
-		if v.Settles || refused.n.activity().closings.Load() != refused.seen {
+		if v.MayPass || refused.n.activity().closings.Load() != refused.seen {
 			changed = refused.n.changes(refused.seen)
 		}
 		if changed != nil {
@@ -130,9 +130,9 @@ func (fs *FS) refuse(r *guard.Request, v *guard.Verdict) syscall.Errno {
 
 func patience(v *guard.Verdict) time.Duration {
 	if v.Caller.Class == guard.ClassOutsider {
-		return settleOutsider
+		return patienceOutsider
 	}
-	return settleVMM
+	return patienceVMM
 }
 
 // await waits until a handle of the node goes. False: it is time to answer.

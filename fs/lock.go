@@ -24,7 +24,7 @@ func (fs *FS) GetLk(_ <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fuse.Stat
 	if no != 0 {
 		return fuse.Status(no)
 	}
-	return fuse.Status(fs.settled(h.node, func(bool) (syscall.Errno, bool, time.Duration) {
+	return fuse.Status(fs.retryLock(h.node, func(bool) (syscall.Errno, bool, time.Duration) {
 		no := fs.getLock(h, in, out)
 		return no, no == 0 && out.Lk.Typ != unix.F_UNLCK, h.node.activity().open.leaving(in.Owner)
 	}))
@@ -107,7 +107,7 @@ func (fs *FS) setLock(in *fuse.LkIn) syscall.Errno {
 	}
 	n := h.node
 	a := n.activity()
-	return fs.settled(n, func(patient bool) (syscall.Errno, bool, time.Duration) {
+	return fs.retryLock(n, func(patient bool) (syscall.Errno, bool, time.Duration) {
 		if a.open == nil {
 			return syscall.EBADF, false, 0
 		}

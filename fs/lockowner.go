@@ -91,7 +91,7 @@ func (fs *FS) unlockOwner(h *handle, owner uint64) {
 			closing = fs.dropOwner(n, owner, own)
 		}
 		now := time.Now()
-		h.leaving = now.Add(lockSettle)
+		h.leaving = now.Add(releaseDelay)
 		fs.handles.records.SetClosed(h.slot, now)
 	}
 	a.mu.Unlock()

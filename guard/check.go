@@ -121,7 +121,7 @@ func (q *question) unlessWritten() Verdict {
 		return Verdict{Allowed: true, Writers: openersOf(writers)}
 	}
 	return Verdict{
-		Errno: syscall.EBUSY, Reason: writtenReason(writers[0]), Writers: openersOf(writers), Settles: true,
+		Errno: syscall.EBUSY, Reason: writtenReason(writers[0]), Writers: openersOf(writers), MayPass: true,
 	}
 }
 
@@ -130,12 +130,12 @@ func (q *question) unlessUsed(uses []Use) Verdict {
 	if len(uses) == 0 || q.sparesNames(uses) {
 		return Verdict{Allowed: true}
 	}
-	return Verdict{Errno: q.errnoFor(q.governing().Errno), Reason: usedReason(uses[0]), Uses: uses, Settles: q.settles(uses)}
+	return Verdict{Errno: q.errnoFor(q.governing().Errno), Reason: usedReason(uses[0]), Uses: uses, MayPass: q.mayPass(uses)}
 }
 
-// settles says whether nothing but handles of the view stands behind the uses. QEMU's locks are among them where
+// mayPass says whether nothing but handles of the view stands behind the uses. QEMU's locks are among them where
 // somebody has the image open through the view: they are forwarded from there, and go with the handle.
-func (q *question) settles(uses []Use) bool {
+func (q *question) mayPass(uses []Use) bool {
 	for _, u := range uses {
 		if u.Evidence != EvidenceView && (u.Evidence != EvidenceLock || u.PID == 0) {
 			return false

@@ -16,7 +16,7 @@ import (
 //
 //	yes      it goes ahead
 //	no       EBUSY, for good
-//	wait     EBUSY, unless the handles behind it go within a moment (Settles)
+//	wait     EBUSY, unless the handles behind it go within a moment (MayPass)
 //	checked  it goes ahead, and each write through the handle is judged
 //
 // "other" is a VMM that does not use the image. With the evidence "closed" the domain lists the image and has not opened it,
@@ -219,7 +219,7 @@ func outcome(v *Verdict) string {
 		return "yes"
 	case v.Errno != syscall.EBUSY || v.Reason == "":
 		return fmt.Sprintf("errno %v, reason %q", v.Errno, v.Reason)
-	case v.Settles:
+	case v.MayPass:
 		return "wait"
 	}
 	return "no"

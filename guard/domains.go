@@ -40,14 +40,14 @@ type domains struct {
 	// everything: the next reading follows all paths again, not only those that led nowhere.
 	everything atomic.Bool
 
-	index   *libvirt.Index
-	more    func(context.Context) []libvirt.Change // from elsewhere than the index; nil: nothing
-	settled bool                                   // everything was read once
-	byPath  map[string]*domain                     // by status file
-	byImage map[ID][]*domainImage                  // what is known to be in use, running or not
-	unread  map[string]*domain                     // the domains of which no status file could be read yet
-	byPID   map[int]*domain                        // for naming a VMM that other evidence found
-	paths                                          // how the paths are followed
+	index    *libvirt.Index
+	more     func(context.Context) []libvirt.Change // from elsewhere than the index; nil: nothing
+	readOnce bool                                   // everything was read once
+	byPath   map[string]*domain                     // by status file
+	byImage  map[ID][]*domainImage                  // what is known to be in use, running or not
+	unread   map[string]*domain                     // the domains of which no status file could be read yet
+	byPID    map[int]*domain                        // for naming a VMM that other evidence found
+	paths                                           // how the paths are followed
 }
 
 func newDomains(host Host, proc procfs.FS, index *libvirt.Index, isVMM func(pid int) bool) *domains {
@@ -117,7 +117,7 @@ func (s *domains) refresh(ctx context.Context) error {
 		s.retryMissing()
 	}
 	err = s.answers(ctx)
-	s.settled = s.settled || err == nil
+	s.readOnce = s.readOnce || err == nil
 	return err
 }
 

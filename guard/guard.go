@@ -225,10 +225,10 @@ type Verdict struct {
 	Uses []Use
 	// Writers are the outsiders whose open write handles keep a VMM out (OpOpenWrite by a VMM).
 	Writers []Opener
-	// Settles is set when all that stands against the operation are handles open through the view: their release may
+	// MayPass is set when all that stands against the operation are handles open through the view: their release may
 	// already be on its way (it reaches a FUSE server after close(2) has returned), so the caller may wait for a
 	// moment, 2 s at most, and ask again.
-	Settles bool
+	MayPass bool
 	// Message is what the operator has to say to it (policy: message).
 	Message string
 	// CheckWrites is set on an allowed open (OpOpenWrite, OpTruncate) whose writes must be judged one by one: a

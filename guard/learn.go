@@ -49,7 +49,7 @@ func (s *domains) report(c libvirt.Change, before, now *domain) {
 	if c.Err != nil && (before == nil || !before.unreadable) {
 		s.unreadable(c.Path, c.Err, now)
 	}
-	if !s.settled || c.Err != nil || before == nil && now == nil {
+	if !s.readOnce || c.Err != nil || before == nil && now == nil {
 		return
 	}
 	switch {

@@ -56,7 +56,7 @@ func TestTwoWriters(t *testing.T) {
 		if v.Allowed != (tc.reason == "") || !strings.Contains(v.Reason, tc.reason) {
 			t.Errorf("beside %s: allowed %v, %q, want %q", name, v.Allowed, v.Reason, tc.reason)
 		}
-		if !v.Allowed && (!v.Settles || len(v.Writers)+len(v.Uses) != 1) {
+		if !v.Allowed && (!v.MayPass || len(v.Writers)+len(v.Uses) != 1) {
 			t.Errorf("beside %s it does not wait for the writers %+v", name, v.Writers)
 		}
 	}
@@ -93,7 +93,7 @@ func TestWritersBesideTheView(t *testing.T) {
 		if v.Allowed != (name == "manager") {
 			t.Errorf("beside %s: allowed %v, %q", name, v.Allowed, v.Reason)
 		}
-		if name == "outsider" && (v.Settles || len(v.Writers) != 1 || v.Writers[0].PID != writer.PID) {
+		if name == "outsider" && (v.MayPass || len(v.Writers) != 1 || v.Writers[0].PID != writer.PID) {
 			t.Errorf("beside dd: %+v", v)
 		}
 		writer.end()
@@ -150,7 +150,7 @@ func TestOpenersAreWhatTheyAreNow(t *testing.T) {
 	vmm.end()
 	gone := vmm.opener(true)
 	gone.Class = ClassVMM
-	if v := g.Check(background, h.request(OpUnlink, img, outsider, gone)); v.Allowed || !v.Settles {
+	if v := g.Check(background, h.request(OpUnlink, img, outsider, gone)); v.Allowed || !v.MayPass {
 		t.Errorf("a VMM's handle on its way out: %+v", v)
 	}
 	if v := g.Check(background, h.request(OpUnlink, img, outsider, vmm.opener(true))); !v.Allowed {

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// settle is how long a file must be left alone before it is read: an editor writes in several steps.
-	settle = 200 * time.Millisecond
+	// quietFor is how long a file must be left alone before it is read: an editor writes in several steps.
+	quietFor = 200 * time.Millisecond
 	// lookEvery finds what inotify does not tell: a link's target that changed, a directory that came into being.
 	lookEvery = 10 * time.Second
 )
@@ -31,7 +31,7 @@ func (f *policyFile) follow(ctx context.Context, hangup <-chan os.Signal) {
 	}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	settled := time.NewTimer(0) // what changed since the first reading is found at once
+	due := time.NewTimer(0) // what changed since the first reading is found at once
 	for {
 		if watcher != nil && len(watcher.WatchList()) == 0 {
 			_ = watcher.Add(f.root + filepath.Dir(f.path)) // not there yet: looked for again
@@ -41,10 +41,10 @@ func (f *policyFile) follow(ctx context.Context, hangup <-chan os.Signal) {
 			return
 		case e := <-events:
 			if e.Name == f.root+f.path {
-				settled.Reset(settle)
+				due.Reset(quietFor)
 			}
 		case <-failures: // an overflow: the next look finds what was missed
-		case <-settled.C:
+		case <-due.C:
 			f.reloadChanged(ctx)
 		case <-look.C:
 			f.reloadChanged(ctx)

@@ -7,38 +7,38 @@ import (
 	"time"
 )
 
-// lockSettle is how long after a close(2) a conflict with locks held through the closed handle may go by itself.
+// releaseDelay is how long after a close(2) a conflict with locks held through the closed handle may go by itself.
 //
 // Locally the locks of an open file are gone when close(2) of its last descriptor returns. Here the kernel sends FLUSH
 // and waits for that, and then sends RELEASE and does not wait; the closer's next request may overtake it. QEMU closes one
 // descriptor of an image and looks for locks through another in the same breath, and fails if it meets its own. A second is
 // ages for a RELEASE, and little for whoever is refused because the handle has another descriptor that stays.
-const lockSettle = time.Second
+const releaseDelay = time.Second
 
-// lockSettleSuccessor is the same for what a predecessor had open: its successor may have to wait for a processor, and comes to
+// releaseDelayTakeover is the same for what a predecessor had open: its successor may have to wait for a processor, and comes to
 // the RELEASE after all that was under way. On an emulated machine with ten times the work that it could do (Linux 5.10, a kill
 // every few seconds) that was more than a second, and less than six.
-const lockSettleSuccessor = 10 * time.Second
+const releaseDelayTakeover = 10 * time.Second
 
 // leavingAgain is until when a predecessor's handle may be on its way out, if it was when the predecessor died: nobody took its
 // RELEASE while there was no worker. A handle that was closed longer ago has another descriptor, and locks held through it are to
 // be told of at once.
 func leavingAgain(recorded time.Time) time.Time {
-	if now := time.Now(); now.Sub(recorded) < lockSettleSuccessor {
-		return now.Add(lockSettleSuccessor)
+	if now := time.Now(); now.Sub(recorded) < releaseDelayTakeover {
+		return now.Add(releaseDelayTakeover)
 	}
 	return time.Time{}
 }
 
-// settled does what may meet a lock, with the node locked, and once more when a handle has gone, as long as there is a
+// retryLock does what may meet a lock, with the node locked, and once more when a handle has gone, as long as there is a
 // conflict that may go by itself. try returns its outcome, whether that is a conflict, and for how long at most this
-// one may settle. It is told whether there is time left for that.
+// one may pass. It is told whether there is time left for that.
 //
 // A signal does not end it: only F_SETLKW may answer EINTR (fcntl(2)), and QEMU, whose threads signal each other, would
 // take that for a lock that it cannot get.
-func (fs *FS) settled(n *node, try func(patient bool) (no syscall.Errno, conflict bool, left time.Duration)) syscall.Errno {
+func (fs *FS) retryLock(n *node, try func(patient bool) (no syscall.Errno, conflict bool, left time.Duration)) syscall.Errno {
 	a := n.activity()
-	end := time.Now().Add(lockSettleSuccessor)
+	end := time.Now().Add(releaseDelayTakeover)
 	for {
 		a.mu.Lock()
 		patience := time.Until(end)
@@ -74,7 +74,7 @@ func (o *openState) leaving(but uint64) (left time.Duration) {
 
 // leavingOwner says the same of one owner: its locks go when all handles that it locked through have gone.
 func (o *openState) leavingOwner(own *lockOwner) time.Duration {
-	left := lockSettleSuccessor
+	left := releaseDelayTakeover
 	for _, h := range o.handles {
 		if _, ok := own.handles[h.fh]; ok {
 			left = min(left, time.Until(h.leaving))
