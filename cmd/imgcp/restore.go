@@ -98,6 +98,9 @@ func (f *restoreFlags) run(ctx context.Context, out io.Writer, dir string) error
 	defer conn.Close()
 	o.Conn = conn
 	p, err := restore.New(ctx, dir, o)
+	if below, _ := archive.List(dir); errors.Is(err, archive.ErrNone) && len(below) > 0 {
+		err = fmt.Errorf("%w, but below it: name one of them, as %s", err, below[0])
+	}
 	if err != nil {
 		return err
 	}

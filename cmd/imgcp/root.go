@@ -24,10 +24,25 @@ func run(ctx context.Context, args []string) int {
 	if err == nil {
 		err = out.Err
 	}
+	if near := mistyped(root, args); err != nil && near != "" {
+		err = fmt.Errorf("%w; did you mean imgcp %s?", err, near)
+	}
 	if err != nil && !errors.Is(err, errReported) {
 		fmt.Fprintf(os.Stderr, "imgcp: %s\n", printable(err.Error()))
 	}
 	return exitCode(err)
+}
+
+// mistyped is the subcommand that the first argument may have been meant as, if there is no file of that name.
+func mistyped(root *cobra.Command, args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	if _, err := os.Lstat(args[0]); err == nil {
+		return ""
+	}
+	root.SuggestionsMinimumDistance = 2
+	return strings.Join(root.SuggestionsFor(args[0]), " or ")
 }
 
 // errReported marks an error whose message the person has seen already.

@@ -65,18 +65,18 @@ func main() {
 	root.SetArgs(arguments(os.Args))
 	out := &output.Checked{Writer: os.Stdout}
 	root.SetOut(out)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		err = out.Err
 	}
 	interrupted := ctx.Err() != nil
 	stop()
-	os.Exit(exitCode(err, interrupted))
+	os.Exit(exitCode(cmd, err, interrupted))
 }
 
-func exitCode(err error, interrupted bool) int {
+func exitCode(cmd *cobra.Command, err error, interrupted bool) int {
 	if err != nil && !errors.Is(err, errQuiet) && !interrupted {
-		fmt.Fprintf(os.Stderr, "imgward: %s\n", describe(err))
+		fmt.Fprintf(os.Stderr, "imgward: %s\n", describe(cmd, err))
 	}
 	switch {
 	case err == nil:
@@ -94,9 +94,9 @@ func exitCode(err error, interrupted bool) int {
 }
 
 // describe adds what to do to errors that everybody meets.
-func describe(err error) string {
+func describe(cmd *cobra.Command, err error) string {
 	if isUsage(err) {
-		return err.Error() + " (see imgward help)"
+		return err.Error() + " (see " + cmd.CommandPath() + " --help)"
 	}
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		return err.Error() + " (only root can do this)"
@@ -138,7 +138,11 @@ func exactly(n int) cobra.PositionalArgs { return usage(cobra.ExactArgs(n)) }
 func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			if cmd.HasParent() && !strings.HasPrefix(err.Error(), "unknown command") {
+			cmd.SuggestionsMinimumDistance = 2
+			switch unknown := strings.HasPrefix(err.Error(), "unknown command"); {
+			case unknown && len(cmd.SuggestionsFor(args[0])) > 0:
+				err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(cmd.SuggestionsFor(args[0]), " or "))
+			case cmd.HasParent() && !unknown:
 				line, _, _ := strings.Cut(cmd.UseLine(), "\n") // cobra's own words count "arg(s)"
 				err = errors.New("wrong number of arguments: " + line)
 			}

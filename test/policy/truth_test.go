@@ -234,7 +234,7 @@ func TestNothingToShow(t *testing.T) {
 			t.Errorf("imgward %s says %q", command, out)
 		}
 	}
-	for command, says := range map[string]string{"mount": "imgward mount [OPTION]… DIR", "who": "imgward who PATH…", "check truncate": "imgward check OP PATH", "policy bogus": `unknown command "bogus"`} {
+	for command, says := range map[string]string{"mount": "imgward mount [OPTION]… DIR", "who": "imgward who PATH…", "check truncate": "imgward check OP PATH", "policy bogus": `unknown command "bogus"`, "statsu": "did you mean status?"} {
 		if code, out := v.code(t, strings.Fields(command)...); code != 2 || !strings.Contains(out, says) {
 			t.Errorf("imgward %s: exit code %d: %s", command, code, out)
 		}
