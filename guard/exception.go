@@ -58,7 +58,7 @@ func (e *Exception) validate(now time.Time) error {
 	case !e.Expires.After(now):
 		return errors.New("an exception needs a time for which it holds")
 	case e.Expires.After(now.Add(MaxException)):
-		return fmt.Errorf("an exception holds for %v at most; for longer, change the policy", MaxException)
+		return fmt.Errorf("an exception holds for %.0fh at most; for longer, change the policy", MaxException.Hours())
 	}
 	return nil
 }

@@ -228,12 +228,12 @@ func TestExceptionsSurviveARestart(t *testing.T) {
 func TestExceptionsThatAreNone(t *testing.T) {
 	h, g, img, _ := excepting(t)
 	for want, spoil := range map[string]func(*Exception){
-		"needs an image":    func(e *Exception) { e.Image = ID{} },
-		"needs operations":  func(e *Exception) { e.Ops = 0 },
-		"needs a reason":    func(e *Exception) { e.Reason = "" },
-		"needs a time":      func(e *Exception) { e.Expires = time.Now() },
-		"holds for 24h0m0s": func(e *Exception) { e.Expires = time.Now().Add(25 * time.Hour) },
-		"instead of ":       func(e *Exception) { e.Reason = " WHY" },
+		"needs an image":        func(e *Exception) { e.Image = ID{} },
+		"needs operations":      func(e *Exception) { e.Ops = 0 },
+		"needs a reason":        func(e *Exception) { e.Reason = "" },
+		"needs a time":          func(e *Exception) { e.Expires = time.Now() },
+		"holds for 24h at most": func(e *Exception) { e.Expires = time.Now().Add(25 * time.Hour) },
+		"instead of ":           func(e *Exception) { e.Reason = " WHY" },
 	} {
 		e := h.exception(img, policy.Truncate, false)
 		spoil(&e)

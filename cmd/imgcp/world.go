@@ -15,7 +15,11 @@ type world struct {
 
 func newWorld(level slog.Level) (*world, error) {
 	log := newConsole(os.Stderr, level)
-	u, err := newUsers(log)
+	evidence := log
+	if level == slog.LevelInfo { // that domains change meanwhile is for -v
+		evidence = newConsole(os.Stderr, slog.LevelWarn)
+	}
+	u, err := newUsers(evidence)
 	return &world{log: log, users: u}, err
 }
 

@@ -86,7 +86,7 @@ func (f *allowFlags) granted(cmd *cobra.Command, args []string) error {
 	case strings.TrimSpace(f.reason) == guard.ReasonPlaceholder:
 		return usageError{errors.New("allow: write your reason instead of " + guard.ReasonPlaceholder)}
 	case f.last > guard.MaxException:
-		return usageError{fmt.Errorf("allow: %v at most; for longer, change the policy", guard.MaxException)}
+		return usageError{fmt.Errorf("allow: %.0fh at most; for longer, change the policy", guard.MaxException.Hours())}
 	}
 	view, rel, err := place(args[0])
 	if err != nil {

@@ -151,7 +151,7 @@ func viewAt(dir string) (*mounttable.Mount, error) {
 	p, err := control.Named(dir)
 	switch {
 	case err != nil || p.At == nil:
-		return nil, fmt.Errorf("%s is not an imgward view", dir)
+		return nil, fmt.Errorf("%s is not an imgward view (imgward status lists them)", dir)
 	case p.At.Mountpoint != dir:
 		return nil, fmt.Errorf("the view on %s was moved to %s: imgward umount %s", dir, p.At.Mountpoint, p.At.Mountpoint)
 	}

@@ -35,5 +35,14 @@ func (e *ExistsError) Error() string {
 	return b.String()
 }
 
+// Conflict is ErrExists in words of its own.
+type Conflict string
+
+// Error implements error.
+func (c Conflict) Error() string { return string(c) }
+
+// Is makes errors.Is(err, ErrExists) true.
+func (Conflict) Is(target error) bool { return target == ErrExists }
+
 // Is makes errors.Is(err, ErrExists) true.
 func (e *ExistsError) Is(target error) bool { return target == ErrExists }

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	imgcopy "imgward/copy"
@@ -163,7 +164,7 @@ func (r *run) open() (err error) {
 	}
 	r.a, err = archive.Create(r.o.Dest, r.d.Name)
 	if errors.Is(err, fs.ErrExist) {
-		err = fmt.Errorf("%w: %w; --resume goes on with it", dest.ErrExists, err)
+		err = dest.Conflict(filepath.Join(r.o.Dest, r.d.Name) + " has a copy of the domain already; --resume goes on with it")
 	}
 	return err
 }

@@ -144,7 +144,7 @@ func (j *job) run(ctx context.Context) error {
 // frozen calls start between freezing and thawing the guest's file systems, if it has an agent.
 func (j *job) frozen(ctx context.Context, start func() (*guardian, error)) (*guardian, error) {
 	if !j.Libvirt.AgentAnswers(ctx, j.d) {
-		j.Log.Info("no guest agent answers: the copy is what a power cut would leave", "domain", j.domain)
+		j.Log.Info("no guest agent answers: the copy is what a power cut would leave", "domain", j.d.Name)
 		return start()
 	}
 	frozen, err := startGuardian(j.Helper, script{Limit: freezeLimit, Steps: []step{{Kind: freeze, Domain: j.domain}}}, j.Libvirt)

@@ -55,7 +55,7 @@ func TestUmountAll(t *testing.T) {
 		code, out = views[0].code(t, "umount", "--all")
 		return code == 3 && !strings.Contains(out, "vmm")
 	})
-	if !strings.Contains(out, "has its cwd there") || mounted() != len(views) {
+	if !strings.Contains(out, "has its working directory there") || mounted() != len(views) {
 		t.Errorf("somebody stands in one: exit code %d, %s", code, out)
 	}
 	inside()

@@ -59,7 +59,7 @@ func CheckPlace(dir string) error {
 		real := resolveExisting(p.path)
 		switch {
 		case guard.Within(real, dir):
-			return fmt.Errorf("%s %s would be inside the view, and who serves it would wait for himself: %s", p.what, p.path, instead)
+			return fmt.Errorf("%s %s would be inside the view, whose daemon would wait for itself: %s", p.what, p.path, instead)
 		case p.below && guard.Within(dir, real):
 			return fmt.Errorf("%s is in %s, which holds no images: %s", dir, p.path, instead)
 		}

@@ -128,7 +128,7 @@ func (f *policyFile) Reload(context.Context) (changed bool, err error) {
 	now := f.guard.Policy()
 	p, err := f.read()
 	if err != nil {
-		f.fault = fmt.Errorf("%w; what was read before from %s holds on", err, now.Source)
+		f.fault = fmt.Errorf("%w; what was read before from %s stays in force", err, now.Source)
 		f.log.Error("the policy cannot be used", "error", f.fault)
 		f.guard.Events().Publish(&guard.Event{Type: control.EventPolicyRejected, Source: f.path, Reason: f.fault.Error()})
 		return false, f.fault
@@ -166,7 +166,7 @@ func (f *policyFile) restore() (*policy.Policy, error) {
 // may lie on a file system that does not answer.
 func (f *policyFile) Fault() error {
 	if !f.mu.TryLock() {
-		return fmt.Errorf("policy %s is being read and has not answered yet; what was read before holds on", f.path)
+		return fmt.Errorf("policy %s is being read and has not answered yet; what was read before stays in force", f.path)
 	}
 	defer f.mu.Unlock()
 	return f.fault

@@ -207,7 +207,7 @@ func (p *Plan) to(path string) (string, bool) { // the place of what was at path
 func (p *Plan) unknown(ctx context.Context) error {
 	_, err := p.o.Conn.Domain(ctx, p.Domain)
 	if err == nil {
-		return fmt.Errorf("libvirt has a domain %s: %w; --as gives the copy another name", p.Domain, dest.ErrExists)
+		return dest.Conflict("libvirt has a domain " + p.Domain + " already; --as gives the copy another name")
 	}
 	if !errors.Is(err, libvirtd.ErrNoDomain) {
 		return err
@@ -218,7 +218,7 @@ func (p *Plan) unknown(ctx context.Context) error {
 	}
 	other, err := p.o.Conn.Again(ctx, d)
 	if err == nil {
-		return fmt.Errorf("libvirt has a domain with this UUID, %s: %w; --as gives the copy another one", other.Name, dest.ErrExists)
+		return dest.Conflict("libvirt has a domain with this UUID already, " + other.Name + "; --as gives the copy another one")
 	}
 	if !errors.Is(err, libvirtd.ErrNoDomain) {
 		return err
