@@ -3,7 +3,6 @@
 package isolate
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,8 +34,10 @@ func detach(which func(point, fstype, source string) bool) error {
 		if !which(point, of[0], of[1]) {
 			continue
 		}
-		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("detach %s: %w", point, err) // EINVAL: it went with one above it
+		switch err := unix.Unmount(point, unix.MNT_DETACH); err {
+		case nil, unix.EINVAL, unix.ENOENT: // one that is not there any more went with one above it
+		default:
+			return fmt.Errorf("detach %s: %w", point, err)
 		}
 	}
 	return nil
