@@ -92,6 +92,26 @@ func (s Stack) Below(id ID) []Layer {
 	return w.found[1:]
 }
 
+// Btrfs lists the devices of the mounted btrfs with a UUID, and the layers below each. "": none.
+func (s Stack) Btrfs(uuid string) []Layer {
+	if uuid == "" {
+		return nil
+	}
+	w := s.walk(ID{})
+	w.downOnly = true
+	devices := filepath.Join(w.Sys, "fs/btrfs", uuid, "devices")
+	for _, name := range names(devices) {
+		dir, err := filepath.EvalSymlinks(filepath.Join(devices, name))
+		if err != nil {
+			continue
+		}
+		if l := device(dir, Range{0, sectors(dir, "size")}, false); w.add(l) {
+			w.down(l)
+		}
+	}
+	return w.found[1:]
+}
+
 func (s Stack) walk(id ID) *walk {
 	if s.Sys == "" {
 		s.Sys = "/sys"

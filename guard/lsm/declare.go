@@ -28,7 +28,8 @@ type Image struct {
 	Holders []int
 	// Used: it is in use whoever lives.
 	Used bool
-	// Below: it is a device that one in use is made of. Storage managers may write to it.
+	// Below: it is a device that one in use is made of, or the file of a loop device. Storage managers may write to it, and so may
+	// the loop device.
 	Below bool
 	// Always: the policy keeps it, also from managers. Defined: a domain would use it that does not run; managers may do anything
 	// to it while no VMM has it open.

@@ -22,7 +22,7 @@ func gather(p *policy.Policy, uses map[guard.ID][]guard.Use, views []View, befor
 	g := &gathering{
 		policy: p, views: views, slow: &calls.Keyed{}, byID: map[guard.ID]*Image{}, known: map[guard.ID]guard.ID{},
 		also: map[guard.ID][]guard.Use{}, found: map[guard.ID]*file{}, before: before, stack: layers.Stack{}.Once(), dirs: map[guard.ID]*dir{},
-		disks: map[uint64][]guard.ID{},
+		disks: map[uint64][]layers.Layer{}, under: map[uint64]bool{},
 	}
 	g.mounted = map[uint64]string{}
 	for _, dev := range mounted {

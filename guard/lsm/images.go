@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,8 @@ import (
 func (l *layer) images(ctx context.Context, d *second.Declaration, views []View) (images []Image, old []*os.File) {
 	g := &gathering{
 		policy: l.config.Guard.Policy(), views: views, mounted: l.mounted, slow: &l.slow, byID: map[guard.ID]*Image{}, known: map[guard.ID]guard.ID{},
-		also: map[guard.ID][]guard.Use{}, found: map[guard.ID]*file{}, before: l.files, stack: l.stack.Once(), dirs: map[guard.ID]*dir{}, disks: map[uint64][]guard.ID{},
+		also: map[guard.ID][]guard.Use{}, found: map[guard.ID]*file{}, before: l.files, stack: l.stack.Once(), dirs: map[guard.ID]*dir{},
+		disks: map[uint64][]layers.Layer{}, under: map[uint64]bool{},
 	}
 	var holds []second.Hold
 	for id, uses := range d.Uses {
@@ -70,7 +72,8 @@ type gathering struct {
 	known   map[guard.ID]guard.ID    // as it is declared → as the guard names it
 	also    map[guard.ID][]guard.Use // of what no evidence names
 	dirs    map[guard.ID]*dir
-	disks   map[uint64][]guard.ID // below a file system
+	disks   map[uint64][]layers.Layer // below a file system
+	under   map[uint64]bool           // file systems whose disks are being added
 	// found are the descriptors of the files, by their guard's name; before, those of the last time.
 	found, before map[guard.ID]*file
 }
@@ -127,29 +130,83 @@ func (g *gathering) add(id guard.ID, uses []guard.Use) error {
 		return err
 	}
 	m := g.image(real, f.File, g.rule(uses))
+	m.Below = false
 	m.use(uses)
 	g.sharing(layers.ID(id), uses)
 	if m.Deny&policy.Rename != 0 {
 		g.noteDir(f, real, m, uses)
 	}
-	for _, below := range g.disksOf(real.Dev) {
-		g.device(below, uses, true)
+	g.disksOf(f, real.Dev, uses)
+	return nil
+}
+
+// disksOf adds the devices of an image's file system and what is below them: what is written to them past the file system is as good
+// as written to the image. Network file systems have none.
+func (g *gathering) disksOf(f *file, dev uint64, uses []guard.Use) {
+	if g.under[dev] {
+		return // a loop device's path may lead elsewhere in this mount namespace, even to itself
+	}
+	g.under[dev] = true
+	defer delete(g.under, dev)
+	list, known := g.disks[dev]
+	if !known {
+		list = g.findDisks(f, dev)
+		g.disks[dev] = list
+	}
+	for _, o := range list {
+		g.below(o, uses)
+	}
+}
+
+func (g *gathering) findDisks(f *file, dev uint64) []layers.Layer {
+	if unix.Major(dev) == 0 {
+		return g.stack.Btrfs(btrfs(f.File)) // its st_dev is no device's number
+	}
+	if id := layers.Device(dev); g.stack.Exists(id) {
+		return append([]layers.Layer{{ID: id}}, g.stack.Below(id)...)
 	}
 	return nil
 }
 
-// disksOf are the device of a file system and those below it: what is written to them past the file system is as good as written
-// to the image. None where st_dev is no device's number (btrfs, network file systems).
-func (g *gathering) disksOf(dev uint64) []guard.ID {
-	list, known := g.disks[dev]
-	if id := layers.Device(dev); !known && unix.Major(dev) != 0 && g.stack.Exists(id) {
-		list = append(list, guard.ID(id))
-		for _, o := range g.stack.Below(id) {
-			list = append(list, guard.ID(o.ID))
-		}
+// btrfs is the UUID of the btrfs that a file is on; empty: it is on another file system.
+func btrfs(f *os.File) string {
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &st) != nil || st.Type != unix.BTRFS_SUPER_MAGIC {
+		return ""
 	}
-	g.disks[dev] = list
-	return list
+	fd, err := unix.Open(procFD(f), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	const fsInfo = 0x8400941f // BTRFS_IOC_FS_INFO (include/uapi/linux/btrfs.h): the UUID comes after two numbers of 64 bits
+	var info [1024]byte
+	if _, _, no := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fsInfo, uintptr(unsafe.Pointer(&info[0]))); no != 0 {
+		return ""
+	}
+	id := info[16:32]
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
+
+// below adds a layer below an image in use: a device, or the file that a loop device keeps its bytes in.
+func (g *gathering) below(o layers.Layer, uses []guard.Use) {
+	if o.ID.IsDevice() {
+		g.device(guard.ID(o.ID), uses, true)
+		return
+	}
+	id := guard.ID(o.ID)
+	real, f, err := g.file(id, []guard.Use{{Path: o.Path}})
+	if err != nil {
+		return // nothing leads to it any more
+	}
+	_, known := g.byID[real]
+	m := g.image(real, f.File, g.rule([]guard.Use{{Path: o.Path}}))
+	m.Below = m.Below || !known
+	m.use(uses)
+	if g.also[id] == nil {
+		g.also[id] = uses
+	}
+	g.disksOf(f, real.Dev, uses)
 }
 
 func (g *gathering) sharing(id layers.ID, uses []guard.Use) {
@@ -157,7 +214,7 @@ func (g *gathering) sharing(id layers.ID, uses []guard.Use) {
 		g.device(guard.ID(o.ID), uses, false)
 	}
 	for _, o := range g.stack.Below(id) {
-		g.device(guard.ID(o.ID), uses, true)
+		g.below(o, uses)
 	}
 }
 

@@ -76,6 +76,12 @@ static __always_inline int forbidden(struct question *q, struct count *count, in
 	return holder || manager ? open : 1;
 }
 
+/* What is written to a loop device its thread writes to the file below it, by a descriptor that losetup has opened. */
+static __always_inline int is_loop_thread(__u32 op)
+{
+	return op == OP_WRITE_DATA && bpf_get_current_task_btf()->flags & PF_KTHREAD;
+}
+
 static __always_inline int excepted(struct question *q)
 {
 	if (!q->image)
@@ -229,7 +235,7 @@ static __noinline int judge(struct inode *inode, __u32 op, struct dentry *dentry
 	q.class = current_class();
 	if (q.class & CLASS_TRUSTED || !((q.image ? q.image->deny : settings.deny) & 1 << q.op))
 		return 0;
-	if (q.image && q.image->flags & IMAGE_BELOW && q.class & CLASS_STORAGE)
+	if (q.image && q.image->flags & IMAGE_BELOW && (q.class & CLASS_STORAGE || is_loop_thread(op)))
 		return 0;
 	if (!forbidden(&q, count, declared))
 		return 0;
