@@ -210,6 +210,30 @@ func TestMountBelowApart(t *testing.T) {
 	v.says(t, "was mounted on "+sub, false)
 }
 
+// TestViewForced: `umount -f` of a view that is in use ends its connection, though it fails. That does not go unsaid.
+func TestViewForced(t *testing.T) {
+	v := newView(t, allAlways)
+	args := []string{"mount", "--log", v.log, "-o", "policy=" + v.policy, v.dir}
+	v.run(t, args...)
+	held, err := os.Open(v.image(t, "a.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := unix.Unmount(v.dir, unix.MNT_FORCE); err != unix.EBUSY {
+		t.Fatal(err)
+	}
+	until(t, "the log says so", func() bool { return strings.Contains(v.logged(t), "level=WARN msg=\"the kernel has ended the view") })
+	if err := unix.Unmount(v.dir, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	v.run(t, args...)
+	if _, err := os.Stat(filepath.Join(v.dir, "a.img")); err != nil {
+		t.Error(err)
+	}
+	v.run(t, "umount", v.dir)
+}
+
 // TestViewGone: a view that others unmount is missed, and still asked by its name as long as somebody holds files of it.
 func TestViewGone(t *testing.T) {
 	v := newView(t, allAlways)

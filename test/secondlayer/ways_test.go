@@ -111,6 +111,7 @@ PHASE='mounts running'
 mounts() {
 	attempt umount 'umount /images'
 	attempt 'umount -l' 'umount -l /images'
+	attempt 'umount -f' 'umount -f /images'
 	attempt move 'mount --move /images /mnt'
 	attempt cover 'mount -t tmpfs t /images'
 	attempt 'cover by a bind mount' 'mount --bind /mnt /images'

@@ -39,6 +39,7 @@ type mountWatch struct {
 // mountState is what the mount table says of a view. The zero value: all is well.
 type mountState struct {
 	gone  bool     // unmounted, and not on purpose
+	dead  bool     // gone, and mounted still: the kernel has ended its connection
 	ended bool     // unmounted on purpose; who holds files of it is served
 	moved string   // where to
 	cover string   // what hides it: "tmpfs on /var/lib"
@@ -66,6 +67,13 @@ func stateOf(t *mounttable.Table, dev uint64, home string) (s mountState) {
 	return s
 }
 
+// endOf is the state of a view whose connection has ended: if it is mounted still, umount -f has done that, or the abort file.
+func endOf(s mountState) mountState {
+	s.dead = !s.gone
+	s.gone = true
+	return s
+}
+
 // follow watches until ctx ends.
 func (w *mountWatch) follow(ctx context.Context, r *mounttable.Reader) {
 	err := r.Follow(ctx, func(t *mounttable.Table) {
@@ -81,7 +89,7 @@ func (w *mountWatch) follow(ctx context.Context, r *mounttable.Reader) {
 func (w *mountWatch) look(next mountState) {
 	w.mu.Lock()
 	before := w.now
-	if next.gone && w.onPurpose() {
+	if next.gone && !next.dead && w.onPurpose() {
 		next.gone, next.ended = false, true
 	}
 	if before.ended && !next.ended {
@@ -163,6 +171,13 @@ func (w *mountWatch) changed(t guard.EventType, source string, was, is bool, lin
 }
 
 func (w *mountWatch) goneLine() string {
+	w.mu.Lock()
+	dead := w.now.dead
+	w.mu.Unlock()
+	if dead {
+		return fmt.Sprintf("the kernel has ended the view on %s, which is mounted still (umount -f does that, though it says \"busy\"): "+
+			"who has files of it open gets errors, VMs as well (umount -l %s, then imgward mount %s)", w.home, w.home, w.home)
+	}
 	return fmt.Sprintf("the view is no longer mounted on %s: it was unmounted, not by imgward umount, and nothing that is opened there now is protected (imgward mount %s)", w.home, w.home)
 }
 

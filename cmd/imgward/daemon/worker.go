@@ -102,7 +102,7 @@ func (f *Flags) Serve(mountpoint string) error {
 	select {
 	case <-ended:
 		if t, err := w.session.MountsNow(); err == nil {
-			w.mounts.look(stateOf(t, w.session.Dev, w.mountpoint))
+			w.mounts.look(endOf(stateOf(t, w.session.Dev, w.mountpoint)))
 		}
 		w.noteEnd()
 		w.guard.Ended()
