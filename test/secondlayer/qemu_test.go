@@ -11,9 +11,9 @@ import (
 // TestQEMU: what QEMU does to its disks every day, without libvirt, goes on with the layer in force.
 func TestQEMU(t *testing.T) {
 	need.Long(t)
-	r := guest(t).With("qemu-img", "qemu-io").Run(prelude + `
+	r := guest(t).With("qemu-img", "qemu-io", "qemu-nbd").Run(prelude + `
 mkdir -p /etc/imgward
-echo 'vmm = ["/bin/qemu-storage-daemon"]' >/etc/imgward/policy.toml
+echo 'vmm = ["/bin/qemu-storage-daemon", "/bin/qemu-nbd"]' >/etc/imgward/policy.toml
 imgward guard --log /tmp/guard.log || exit 1
 T=/data/qemu.qcow2; PHASE='qemu stopped'
 qmp() { printf '%s\n' "$1" >&8; while read -r line <&9; do case $line in *'"error"'*) echo "$line"; return 1 ;; *'"return"'*) return ;; esac; done; }
@@ -36,10 +36,15 @@ PHASE='qemu running'; attempt rm 'rm $T'; attempt 'rm overlay' 'rm $T.over'
 exec 8>&- 9<&-; kill $pid; wait $pid
 PHASE='qemu stopped'; attempt 'rm when it has stopped' 'rm $T $T.over'
 
+# What QEMU makes for itself it removes as soon as it has it open: guests' memory on hugetlbfs as well.
+mkdir -p /data/tmp; PHASE='temporary stopped'
+attempt 'overlay that goes' 'TMPDIR=/data/tmp qemu-nbd -s -f raw -k /tmp/s -t --fork --pid-file=/tmp/s.pid /pristine; ls /data/tmp; [ -z "$(ls /data/tmp)" ]'
+kill $(cat /tmp/s.pid)
+
 imgward guard stop
 `)
 	t.Log(r.Stdout, r.Stderr)
-	if n := judge(t, r.Stdout); n < 12 || r.Exit != 0 {
+	if n := judge(t, r.Stdout); n < 13 || r.Exit != 0 {
 		t.Errorf("%d cases, exit %d", n, r.Exit)
 	}
 }

@@ -73,6 +73,8 @@ static __always_inline int forbidden(struct question *q, struct count *count, in
 	/* names; one of a directory is that of all below it */
 	if ((q->inode->i_mode & S_IFMT) == S_IFDIR || (q->image && q->image->flags & IMAGE_ALWAYS))
 		return 1;
+	if (q->op == OP_UNLINK && holder && !declared)
+		return 0; /* a VMM's own file: a guest's memory on hugetlbfs, an overlay that goes with QEMU */
 	return holder || manager ? open : 1;
 }
 
