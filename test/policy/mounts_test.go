@@ -234,6 +234,26 @@ func TestViewForced(t *testing.T) {
 	v.run(t, "umount", v.dir)
 }
 
+// TestMountOverImages: what is mounted over images in use does not become part of the view, or it would hide them until that ends.
+func TestMountOverImages(t *testing.T) {
+	v := mount(t, allAlways)
+	sub := filepath.Join(v.dir, "a", "sub")
+	if err := os.MkdirAll(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v.image(t, "a/sub/a.img")
+	mountTmpfs(t, filepath.Dir(sub))
+	v.says(t, "was mounted on "+filepath.Dir(sub), true)
+	if w := strings.Join(v.describe(t).Warnings, "\n"); !strings.Contains(w, "it hides a/sub/a.img") {
+		t.Errorf("it is not said why: %s", w)
+	}
+	unmount(t, filepath.Dir(sub))
+	v.says(t, "was mounted on "+filepath.Dir(sub), false)
+	if _, err := os.Stat(filepath.Join(sub, "a.img")); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestViewGone: a view that others unmount is missed, and still asked by its name as long as somebody holds files of it.
 func TestViewGone(t *testing.T) {
 	v := newView(t, allAlways)

@@ -16,6 +16,7 @@ import (
 	"imgward/cmd/imgward/control"
 	viewfs "imgward/fs"
 	"imgward/fs/mounttable"
+	"imgward/guard"
 )
 
 // takeInTimeout is how long a file system may take to become part of the view.
@@ -33,6 +34,10 @@ func (w *worker) takeIn(t *mounttable.Table, dir string) error {
 	}
 	if err := viewfs.CouldTakeIn(view, m); err != nil {
 		return fmt.Errorf("it cannot become part of the view: %w; umount it, or mount it before the view", err)
+	}
+	// As part of the view it could not be unmounted again before the view ends, which waits for the VMs.
+	if v, image := w.session.FS.CheckBelow(context.Background(), strings.TrimPrefix(dir, w.mountpoint+"/"), guard.Process{}); !v.Allowed {
+		return fmt.Errorf("it hides %s, which is in use, and so it does not become part of the view; umount it", image)
 	}
 	if unit := mountUnit(dir); unit != "" {
 		return fmt.Errorf("%s of systemd's mounts it: if it left the mount table, systemd would end that unit and what is bound to it; "+
