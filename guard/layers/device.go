@@ -3,8 +3,10 @@
 package layers
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -41,6 +43,27 @@ func (s Stack) Path(id ID) string {
 		return ""
 	}
 	return device(dir, Range{}, true).Path
+}
+
+// Nodes lists the character devices that take commands for a disk, by their numbers as stat(2) has them: those of SCSI (sg, bsg) and
+// of NVMe, where the controller's takes them for all of its disks.
+func (s Stack) Nodes(id ID) (list []uint64) {
+	w := s.walk(ID{})
+	if number := fmt.Sprintf("%d:%d", unix.Major(id.Ino), unix.Minor(id.Ino)); !has(filepath.Join(w.Sys, "dev/block", number), "device") {
+		return nil // most have none: it takes one look
+	}
+	dir := w.dir(id)
+	generic := "ng" + strings.TrimPrefix(filepath.Base(dir), "nvme")
+	for _, pattern := range []string{"scsi_generic/*", "bsg/*", generic, "nvme[0-9]", "nvme[0-9][0-9]", "."} {
+		found, _ := filepath.Glob(filepath.Join(dir, "device", pattern, "dev"))
+		for _, dev := range found {
+			var major, minor uint32
+			if n, _ := fmt.Sscanf(line(filepath.Dir(dev), "dev"), "%d:%d", &major, &minor); n == 2 {
+				list = append(list, unix.Mkdev(major, minor))
+			}
+		}
+	}
+	return list
 }
 
 // HeldBy lists the kernel's names of the devices that are made of a block device.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"imgward/guard"
+	"imgward/guard/layers"
 	"imgward/guard/policy"
 )
 
@@ -60,7 +61,22 @@ func (l *Layer) Declare(images []Image) error {
 			errs = append(errs, l.retract(id))
 		}
 	}
-	return errors.Join(append(errs, l.outdate())...)
+	return errors.Join(append(errs, l.outdate(), l.keepNodes())...)
+}
+
+// keepNodes tells by which character devices the declared disks take commands: `nvme format /dev/nvme0`, `sg_format /dev/sg0`.
+func (l *Layer) keepNodes() error {
+	wanted := map[uint32]uint32{}
+	for id := range l.images {
+		if id.Dev != guard.BlockDevice {
+			continue
+		}
+		for _, node := range (layers.Stack{}).Nodes(layers.ID(id)) {
+			n := kernelDev(node)
+			wanted[n] = max(wanted[n], kernelDev(id.Ino)) // a controller may have several
+		}
+	}
+	return keep(l.Nodes, wanted)
 }
 
 func (l *Layer) declare(m *Image) error {

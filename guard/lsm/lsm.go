@@ -49,6 +49,7 @@ type declaration struct {
 type tables struct {
 	Declared  *ebpf.Map `ebpf:"declared"`
 	Devices   *ebpf.Map `ebpf:"devices"`
+	Nodes     *ebpf.Map `ebpf:"nodes"`
 	Programs  *ebpf.Map `ebpf:"programs"`
 	Processes *ebpf.Map `ebpf:"processes"`
 	Views     *ebpf.Map `ebpf:"views"`
@@ -63,7 +64,7 @@ type tables struct {
 // all lists the maps by the names under which they are pinned, which may have no dots.
 func (m *tables) all() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
-		"declared": &m.Declared, "devices": &m.Devices, "programs": &m.Programs, "processes": &m.Processes, "views": &m.Views,
+		"declared": &m.Declared, "devices": &m.Devices, "nodes": &m.Nodes, "programs": &m.Programs, "processes": &m.Processes, "views": &m.Views,
 		"mounts": &m.Mounts, "answers": &m.Answers, "events": &m.Events, "asker": &m.Asker, "settings": &m.Settings,
 		"counters": &m.Counters,
 	}

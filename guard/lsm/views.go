@@ -43,7 +43,7 @@ func (l *Layer) KeepViews() (map[uint64]string, error) {
 			}
 		}
 	}
-	return found, errors.Join(l.keepViews(views), l.keepMounts(mounts))
+	return found, errors.Join(l.keepViews(views), keep(l.Mounts, mounts))
 }
 
 // keepViews leaves out what is no view any more. What is one stays as it is: it counts what is open.
@@ -67,20 +67,21 @@ func (l *Layer) keepViews(wanted map[uint32]bool) error {
 	return nil
 }
 
-func (l *Layer) keepMounts(wanted map[uint32]uint32) error {
-	var id, dev uint32
+// keep has a map hold what is wanted, and nothing else.
+func keep(m *ebpf.Map, wanted map[uint32]uint32) error {
+	var key, value uint32
 	var old []uint32
-	for it := l.Mounts.Iterate(); it.Next(&id, &dev); {
-		if _, ok := wanted[id]; !ok {
-			old = append(old, id)
+	for it := m.Iterate(); it.Next(&key, &value); {
+		if _, ok := wanted[key]; !ok {
+			old = append(old, key)
 		}
 	}
-	for _, id := range old {
-		_ = l.Mounts.Delete(id)
+	for _, key := range old {
+		_ = m.Delete(key)
 	}
-	for id, dev := range wanted {
-		if err := l.Mounts.Update(id, dev, ebpf.UpdateAny); err != nil {
-			return fmt.Errorf("second layer: mounts: %w", err)
+	for key, value := range wanted {
+		if err := m.Update(key, value, ebpf.UpdateAny); err != nil {
+			return fmt.Errorf("second layer: %v: %w", m, err)
 		}
 	}
 	return nil

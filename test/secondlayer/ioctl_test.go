@@ -24,7 +24,7 @@ const (
 	enableVerity            = 0x40806685
 	ext4SwapBoot            = 0x6611
 	xfsSwapExtents          = 0xc0c0586d
-	sgIO                    = 0x2285
+	sgIO, sendCommand       = 0x2285, 1
 	nvmeAdminCmd, nvmeIOCmd = 0xc0484e41, 0xc0484e43
 )
 
@@ -90,6 +90,17 @@ var ioctls = map[string]func(path string) error{
 	},
 	"scsi-inquiry": func(path string) error { return scsi(path, 36, true, 0x12, 0, 0, 0, 36, 0) },
 	"scsi-write":   func(path string) error { return scsi(path, 4096, false, 0x2a, 0, 0, 0, 0, 0, 0, 0, 8, 0) },
+	"scsi-send": func(path string) error {
+		return opened(path, unix.O_RDONLY, func(fd int) error {
+			arg := struct {
+				in, out uint32
+				command [10]byte
+				data    [512]byte
+			}{in: 512, command: [10]byte{0x2a, 8: 1}}
+			return ioctl(fd, sendCommand, unsafe.Pointer(&arg))
+		})
+	},
+	"bsg-write": bsgWrite,
 	"scsi-write-same": func(path string) error {
 		return scsi(path, 512, false, 0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0)
 	},
@@ -101,6 +112,13 @@ var ioctls = map[string]func(path string) error{
 		return err
 	},
 	"nvme-format": func(path string) error { return nvme(path, nvmeAdminCmd, [18]uint32{0: 0x80, 1: 1}) },
+	"nvme-identify": func(path string) error {
+		data := make([]byte, 4096)
+		at := uint64(uintptr(unsafe.Pointer(&data[0])))
+		err := nvme(path, nvmeAdminCmd, [18]uint32{0: 6, 6: uint32(at), 7: uint32(at >> 32), 9: 4096, 10: 1})
+		clear(data)
+		return err
+	},
 }
 
 func number(fd string) int32 {
@@ -162,6 +180,34 @@ func scsi(path string, length int, in bool, command ...byte) error {
 	})
 }
 
+// bsgWrite is scsi-write by a struct sg_io_v4.
+func bsgWrite(path string) error {
+	return opened(path, unix.O_RDONLY, func(fd int) error {
+		data, command := make([]byte, 4096), [10]byte{0x2a, 8: 8}
+		arg := struct {
+			guard                         int32
+			protocol, subprotocol, length uint32
+			command                       unsafe.Pointer
+			_, _, _, _                    uint64
+			outCount, outLength           uint32
+			_                             uint64
+			out                           unsafe.Pointer
+			_                             uint64
+			timeout, flags                uint32
+			_                             uint64
+			_, driver, transport, status  uint32
+			_                             [9]uint64
+		}{guard: 'Q', length: 10, command: unsafe.Pointer(&command[0]), outLength: 4096, out: unsafe.Pointer(&data[0]), timeout: 20000}
+		if err := ioctl(fd, sgIO, unsafe.Pointer(&arg)); err != nil {
+			return err
+		}
+		if arg.status != 0 || arg.transport != 0 {
+			return fmt.Errorf("status %#x, host %#x", arg.status, arg.transport)
+		}
+		return nil
+	})
+}
+
 func nvme(path string, request uint, command [18]uint32) error {
 	return opened(path, unix.O_RDONLY, func(fd int) error { return ioctl(fd, request, unsafe.Pointer(&command)) })
 }
@@ -202,14 +248,16 @@ PHASE='device running'; each 7 uring-discard
 stop; exec 7>&-
 
 T=/dev/sda; pristine; running host_device
-PHASE='scsi running'; each $T 'scsi-write scsi-write-same'
-PHASE='scsi stopped'; each $T scsi-inquiry
-stop; each $T 'scsi-write scsi-write-same'
+bsg=/dev/bsg/$(ls /sys/block/sda/device/bsg)
+PHASE='scsi running'; each $T 'scsi-write scsi-write-same scsi-send'; each /dev/sg0 'scsi-write scsi-write-same'; each $bsg bsg-write
+PHASE='scsi stopped'; each $T scsi-inquiry; each /dev/sg0 scsi-inquiry
+stop; each $T 'scsi-write scsi-write-same scsi-send'; each /dev/sg0 scsi-write-same; each $bsg bsg-write
 
 T=/dev/nvme0n1p1; pristine; running host_device; await 'refused /dev/nvme0n1'
-PHASE='nvme running'; each /dev/nvme0n1 'nvme-write nvme-format resizepart'
+PHASE='nvme running'; each /dev/nvme0n1 'nvme-write nvme-format resizepart'; each /dev/nvme0 'nvme-write nvme-format'; each /dev/ng0n1 nvme-write
+PHASE='nvme inquiry stopped'; each /dev/nvme0 nvme-identify
 stop; await ': >>/dev/nvme0n1'
-PHASE='nvme stopped'; each /dev/nvme0n1 'resizepart nvme-write nvme-format'
+PHASE='nvme stopped'; each /dev/nvme0n1 resizepart; each /dev/ng0n1 nvme-write; each /dev/nvme0 nvme-format; each /dev/nvme0n1 'nvme-write nvme-format'
 
 T=/data/kept.img; pristine; sync; sleep 1000 & vm=$!
 echo "<domstatus state='running' pid='$vm'><domain><name>kept</name><devices><disk type='file'><source file='$T'/><target dev='vda'/></disk></devices></domain></domstatus>" >/run/libvirt/qemu/kept.xml
@@ -226,7 +274,7 @@ grep -E 'level=(WARN|ERROR)' /tmp/guard.log
 func TestIoctls(t *testing.T) {
 	need.Long(t)
 	need.Have(t, need.Tools("mkfs.xfs", "sfdisk", "blockdev", "gcc"))
-	g := guest(t).With("mkfs.xfs", "sfdisk", "blockdev").Modules("xfs", "scsi_debug", "sd_mod", "nvme")
+	g := guest(t).With("mkfs.xfs", "sfdisk", "blockdev").Modules("xfs", "scsi_debug", "sd_mod", "sg", "nvme")
 	disk, namespace := t.TempDir()+"/c", t.TempDir()+"/n"
 	harness.Run(t, "truncate", "-s", "320M", disk).OK(t)
 	harness.Run(t, "truncate", "-s", "32M", namespace).OK(t)
@@ -235,7 +283,7 @@ func TestIoctls(t *testing.T) {
 	g.File("/bin/chattr32", chattr).Disk(disk).Args("-drive", "if=none,format=raw,cache=unsafe,id=n,file="+namespace, "-device", "nvme,drive=n,serial=n")
 	r := g.Run(prelude + ioctlScript)
 	t.Log(r.Stdout, r.Stderr)
-	if n := judge(t, r.Stdout); n < 25 || r.Exit != 0 {
+	if n := judge(t, r.Stdout); n < 38 || r.Exit != 0 {
 		t.Errorf("%d cases, exit %d", n, r.Exit)
 	}
 }

@@ -29,6 +29,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define O_TRUNC 01000
 #define O_APPEND 02000
 #define S_IFMT 0170000
+#define S_IFCHR 0020000
 #define S_IFDIR 0040000
 #define S_IFREG 0100000
 #define S_IFBLK 0060000
@@ -68,6 +69,15 @@ struct {
 	__type(key, __u32); /* the kernel's dev_t */
 	__type(value, struct image);
 } devices SEC(".maps");
+
+/* Character devices that take commands for a block device: /dev/sg0, /dev/bsg/0:0:0:0, /dev/nvme0, /dev/ng0n1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 14);
+	__type(key, __u32);   /* the kernel's dev_t, as */
+	__type(value, __u32); /* this one's */
+} nodes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -189,8 +199,8 @@ void BPF_PROG(inode_free, struct inode *inode)
 SEC("lsm/file_permission")
 int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 {
-	if (ret || !(mask & MAY_WRITE) || judged_above(file))
-		return ret;
+	if (ret || !(mask & MAY_WRITE) || (file->f_inode->i_mode & S_IFMT) == S_IFCHR || judged_above(file))
+		return ret; /* what a command in a write(2) does is not looked at */
 	return judge(file->f_inode, OP_WRITE_DATA, file->f_path.dentry);
 }
 

@@ -22,7 +22,11 @@
 #define BLOCK_URING_CMD_DISCARD 0x1200
 /* include/scsi/sg.h, include/uapi/linux/nvme_ioctl.h */
 #define SG_IO 0x2285
-#define SG_IO_CMDP 24 /* where struct sg_io_hdr has its cmdp */
+#define SG_IO_CMDP 24 /* where struct sg_io_hdr has its cmdp, */
+#define SG_IO_V4_REQUEST 16 /* struct sg_io_v4 its request, */
+#define SEND_COMMAND_DATA 8 /* and struct scsi_ioctl_command its data */
+#define SCSI_IOCTL_SEND_COMMAND 1
+#define NVME_CDW10 40 /* where struct nvme_passthru_cmd has that */
 #define NVME_IOCTL_ADMIN_CMD 0xc0484e41
 #define NVME_IOCTL_SUBMIT_IO 0x40304e42
 #define NVME_IOCTL_IO_CMD 0xc0484e43
@@ -61,10 +65,8 @@ static __always_inline int ata_destroys(__u8 command)
 }
 
 /* SPC, SBC: by the command's first byte. Inquiries, SMART and persistent reservations (of clusters) are none of it. */
-static __always_inline int scsi_destroys(unsigned long header)
+static __always_inline int scsi_destroys(unsigned long command)
 {
-	unsigned long command = 0;
-	bpf_probe_read_user(&command, sizeof(command), (void *)(header + SG_IO_CMDP));
 	switch (byte_at(command)) {
 	case 0x04: /* FORMAT UNIT */
 	case 0x0a: /* WRITE, and its kind */
@@ -89,11 +91,19 @@ static __always_inline int scsi_destroys(unsigned long header)
 	return 0;
 }
 
+static __always_inline unsigned long sg_command(unsigned long header)
+{
+	unsigned long command = 0, at = byte_at(header) == 'Q' ? SG_IO_V4_REQUEST : SG_IO_CMDP;
+	bpf_probe_read_user(&command, sizeof(command), (void *)(header + at));
+	return command;
+}
+
 /* struct nvme_passthru_cmd and struct nvme_user_io begin with the opcode. */
 static __always_inline int nvme_admin_destroys(unsigned long command)
 {
 	switch (byte_at(command)) {
-	case 0x0d: /* Namespace Management */
+	case 0x0d: /* Namespace Management: delete */
+		return (byte_at(command + NVME_CDW10) & 0xf) == 1;
 	case 0x80: /* Format NVM */
 	case 0x84: /* Sanitize */
 		return 1;
@@ -143,7 +153,9 @@ static __always_inline __u32 ioctl_op(unsigned int cmd, unsigned long arg)
 	case XFS_IOC_SWAPEXT:
 		return OP_WRITE_DATA;
 	case SG_IO:
-		return scsi_destroys(arg) ? OP_WRITE_DATA : 0;
+		return scsi_destroys(sg_command(arg)) ? OP_WRITE_DATA : 0;
+	case SCSI_IOCTL_SEND_COMMAND:
+		return scsi_destroys(arg + SEND_COMMAND_DATA) ? OP_WRITE_DATA : 0;
 	case NVME_IOCTL_ADMIN_CMD:
 	case NVME_IOCTL_ADMIN64_CMD:
 		return nvme_admin_destroys(arg) ? OP_WRITE_DATA : 0;

@@ -214,6 +214,13 @@ static __noinline int judge(struct inode *inode, __u32 op, struct dentry *dentry
 		q.op = op == OP_TRUNCATE ? OP_WRITE : op; /* a device cannot be */
 		q.image = bpf_map_lookup_elem(&devices, &dev);
 		break;
+	case S_IFCHR:;
+		__u32 node = inode->i_rdev, *disk = bpf_map_lookup_elem(&nodes, &node);
+		if (op != OP_WRITE_DATA || !disk)
+			return 0;
+		q.key = *disk;
+		q.image = bpf_map_lookup_elem(&devices, disk);
+		break;
 	case S_IFDIR:
 		if (op != OP_RENAME && op != OP_REPLACE)
 			return 0;
