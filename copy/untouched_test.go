@@ -70,6 +70,21 @@ func TestRefusedOnBtrfs(t *testing.T) {
 	}
 }
 
+// TestRoomOnBtrfs: what was removed a moment ago is free when the transaction has been committed, and not refused before.
+func TestRoomOnBtrfs(t *testing.T) {
+	src, _ := testimg.Dirs(t)
+	dir := testvol.Mount(t, "btrfs", testvol.MinSize)
+	image := testimg.Dense(t, src+"/image", 64*mib)
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	testimg.Dense(t, dir+"/full", (int64(st.Bavail)*st.Frsize-32*mib)&^(mib-1))
+	unix.Sync()
+	testimg.Remove(t, dir+"/full")
+	mustCopy(t, image, dir+"/copy", nil)
+}
+
 // TestRefusedByFileSystem: what only the file system can refuse is asked before the old contents go.
 func TestRefusedByFileSystem(t *testing.T) {
 	src, _ := testimg.Dirs(t)

@@ -18,22 +18,36 @@ import (
 // checkSpace refuses a copy of size bytes that cannot fit into the file system behind f (a file on it, or a directory),
 // counting holes out by asking need only if there is a doubt. have is what the copy has of its own already.
 func checkSpace(f *os.File, size int64, need func() (int64, error), have int64) error {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || st.Blocks == 0 { // some network file systems say nothing
-		return nil
-	}
-	free := int64(st.Bavail)
-	if os.Geteuid() == 0 && st.Type != unix.BTRFS_SUPER_MAGIC {
-		free = int64(st.Bfree) // root may use the reserve; btrfs counts as free what its metadata takes
-	}
-	if free = free*int64(st.Frsize) + have; size <= free {
+	free, btrfs, known := freeSpace(f)
+	if free += have; !known || size <= free {
 		return nil
 	}
 	bytes, err := need()
 	if err != nil || bytes <= free {
 		return err
 	}
+	if btrfs { // what was removed is free when the transaction has been committed
+		_ = unix.Syncfs(int(f.Fd()))
+		if free, _, _ = freeSpace(f); bytes <= free+have {
+			return nil
+		}
+		free += have
+	}
 	return fmt.Errorf("%w: the copy needs %s, %s are free where %s is", move.ErrNoSpace, move.Bytes(bytes), move.Bytes(free), f.Name())
+}
+
+// freeSpace is what this user may still allocate in the file system behind f; known is false where some network file systems say nothing.
+func freeSpace(f *os.File) (bytes int64, btrfs, known bool) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || st.Blocks == 0 {
+		return 0, false, false
+	}
+	free := int64(st.Bavail)
+	btrfs = st.Type == unix.BTRFS_SUPER_MAGIC
+	if os.Geteuid() == 0 && !btrfs {
+		free = int64(st.Bfree) // root may use the reserve; btrfs counts as free what its metadata takes
+	}
+	return free * int64(st.Frsize), btrfs, true
 }
 
 const (
