@@ -20,12 +20,14 @@ func run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	out := &output.Checked{Writer: os.Stdout}
 	root.SetOut(out)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		err = out.Err
 	}
-	if near := mistyped(root, args); err != nil && near != "" {
-		err = fmt.Errorf("%w; did you mean imgcp %s?", err, near)
+	if err != nil && cmd == root && len(args) > 0 {
+		if near := mistyped(root, args[0]); near != "" {
+			err = fmt.Errorf("%w; did you mean imgcp %s?", err, near)
+		}
 	}
 	if err != nil && !errors.Is(err, errReported) {
 		fmt.Fprintf(os.Stderr, "imgcp: %s\n", printable(err.Error()))
@@ -33,16 +35,17 @@ func run(ctx context.Context, args []string) int {
 	return exitCode(err)
 }
 
-// mistyped is the subcommand that the first argument may have been meant as, if there is no file of that name.
-func mistyped(root *cobra.Command, args []string) string {
-	if len(args) == 0 {
+// mistyped is the subcommand that a first argument may have been meant as, if there is no file of that name. Shorter words than
+// these are near to dd, whatever they are.
+func mistyped(root *cobra.Command, word string) string {
+	if len(word) < 4 || word[0] == '-' {
 		return ""
 	}
-	if _, err := os.Lstat(args[0]); err == nil {
+	if _, err := os.Lstat(word); err == nil {
 		return ""
 	}
 	root.SuggestionsMinimumDistance = 2
-	return strings.Join(root.SuggestionsFor(args[0]), " or ")
+	return strings.Join(root.SuggestionsFor(word), " or ")
 }
 
 // errReported marks an error whose message the person has seen already.
