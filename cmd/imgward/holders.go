@@ -84,10 +84,10 @@ const lookWait = 200 * time.Millisecond
 
 // standing says in which way a process is on a file system.
 func standing(proc string, dev uint64) (list []string) {
-	for link, is := range map[string]string{"cwd": "working directory", "root": "root directory"} {
+	for _, way := range [...]struct{ link, is string }{{"cwd", "working directory"}, {"root", "root directory"}} {
 		var st unix.Stat_t
-		if unix.Stat(filepath.Join(proc, link), &st) == nil && st.Dev == dev {
-			list = append(list, fmt.Sprintf("%s (pid %s) has its %s there", command(proc), filepath.Base(proc), is))
+		if unix.Stat(filepath.Join(proc, way.link), &st) == nil && st.Dev == dev {
+			list = append(list, fmt.Sprintf("%s (pid %s) has its %s there", command(proc), filepath.Base(proc), way.is))
 		}
 	}
 	return list
