@@ -11,9 +11,9 @@ import (
 // TestQEMU: what QEMU does to its disks every day, without libvirt, goes on with the layer in force.
 func TestQEMU(t *testing.T) {
 	need.Long(t)
-	r := guest(t).With("qemu-img", "qemu-io", "qemu-nbd").Run(prelude + `
+	r := guest(t).With("qemu-img", "qemu-io", "qemu-nbd", "perl").Run(prelude + `
 mkdir -p /etc/imgward
-echo 'vmm = ["/bin/qemu-storage-daemon", "/bin/qemu-nbd"]' >/etc/imgward/policy.toml
+echo 'vmm = ["/bin/qemu-storage-daemon", "/bin/qemu-nbd", "/bin/perl"]' >/etc/imgward/policy.toml
 imgward guard --log /tmp/guard.log || exit 1
 T=/data/qemu.qcow2; PHASE='qemu stopped'
 qmp() { printf '%s\n' "$1" >&8; while read -r line <&9; do case $line in *'"error"'*) echo "$line"; return 1 ;; *'"return"'*) return ;; esac; done; }
@@ -41,10 +41,14 @@ mkdir -p /data/tmp; PHASE='temporary stopped'
 attempt 'overlay that goes' 'TMPDIR=/data/tmp qemu-nbd -s -f raw -k /tmp/s -t --fork --pid-file=/tmp/s.pid /pristine; ls /data/tmp; [ -z "$(ls /data/tmp)" ]'
 kill $(cat /tmp/s.pid)
 
-imgward guard stop
+# What another VMM has open as well it does not remove, nor where the kernel knows of both by itself alone.
+for p in $(pidof imgward); do kill -9 $p; done; cp /pristine /data/two.img; vm file /data/two.img
+PHASE='killed running'
+attempt 'rm by another VMM that has it open' "perl -e 'open F,q(+<),\$ARGV[0] or die qq(open: \$!); unlink \$ARGV[0] or die qq(unlink: \$!)' /data/two.img"
+stop; imgward guard --log /tmp/guard.log && imgward guard stop
 `)
 	t.Log(r.Stdout, r.Stderr)
-	if n := judge(t, r.Stdout); n < 13 || r.Exit != 0 {
+	if n := judge(t, r.Stdout); n < 14 || r.Exit != 0 {
 		t.Errorf("%d cases, exit %d", n, r.Exit)
 	}
 }

@@ -34,11 +34,18 @@ static __always_inline int is_declared(struct image *image)
 	return image->flags & IMAGE_DEFINED ? DECLARED_DEFINED : 0;
 }
 
+/* How often this process, if it is a VMM, has opened the image for writing. */
+static __always_inline __u64 own_opens(struct question *q)
+{
+	struct holding h = { q->key, tgid() };
+	__u64 *n = q->class & CLASS_VMM ? bpf_map_lookup_elem(&holdings, &h) : 0;
+	return n ? *n : 0;
+}
+
 /* holds: the process of a domain whose image it is, or one that has it open for writing. */
 static __always_inline int holds(struct question *q)
 {
 	__u32 pid = tgid();
-	struct holding h = { q->key, pid };
 	if (q->class & CLASS_HOLDER && q->image) {
 		if (q->image->flags & IMAGE_MANY)
 			return 1;
@@ -47,8 +54,7 @@ static __always_inline int holds(struct question *q)
 			if (q->image->holders[i] == pid)
 				return 1;
 	}
-	__u64 *n = q->class & CLASS_VMM ? bpf_map_lookup_elem(&holdings, &h) : 0;
-	return n && *n;
+	return own_opens(q) > 0;
 }
 
 /* forbidden is the contract's table for an image in use: its rows are the operations, its columns the callers. */
@@ -73,7 +79,7 @@ static __always_inline int forbidden(struct question *q, struct count *count, in
 	/* names; one of a directory is that of all below it */
 	if ((q->inode->i_mode & S_IFMT) == S_IFDIR || (q->image && q->image->flags & IMAGE_ALWAYS))
 		return 1;
-	if (q->op == OP_UNLINK && holder && !declared)
+	if (q->op == OP_UNLINK && !declared && count && own_opens(q) == count->all)
 		return 0; /* a VMM's own file: a guest's memory on hugetlbfs, an overlay that goes with QEMU */
 	return holder || manager ? open : 1;
 }
