@@ -35,9 +35,11 @@ func (w *worker) takeIn(t *mounttable.Table, dir string) error {
 	if err := viewfs.CouldTakeIn(view, m); err != nil {
 		return fmt.Errorf("it cannot become part of the view: %w; umount it, or mount it before the view", err)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), takeInTimeout)
+	defer cancel()
 	// As part of the view it could not be unmounted again before the view ends, which waits for the VMs.
-	if v, image := w.session.FS.CheckBelow(context.Background(), strings.TrimPrefix(dir, w.mountpoint+"/"), guard.Process{}); !v.Allowed {
-		return fmt.Errorf("it hides %s, which is in use, and so it does not become part of the view; umount it", image)
+	if v, image := w.session.FS.CheckBelow(ctx, strings.TrimPrefix(dir, w.mountpoint+"/"), guard.Process{}); !v.Allowed {
+		return fmt.Errorf("it hides %s, which is protected now, and so it does not become part of the view; umount it", image)
 	}
 	if unit := mountUnit(dir); unit != "" {
 		return fmt.Errorf("%s of systemd's mounts it: if it left the mount table, systemd would end that unit and what is bound to it; "+
@@ -46,8 +48,6 @@ func (w *worker) takeIn(t *mounttable.Table, dir string) error {
 	if w.flags.underSystemd() { // its sandbox is no place to mount in
 		return fmt.Errorf("imgward mount %s makes it part of the view", dir)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), takeInTimeout)
-	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", "take-in", w.mountpoint, dir)
 	cmd.ExtraFiles = []*os.File{w.session.Tree}
 	if out, err := cmd.CombinedOutput(); err != nil {
