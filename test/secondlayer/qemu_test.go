@@ -36,14 +36,14 @@ PHASE='qemu running'; attempt rm 'rm $T'; attempt 'rm overlay' 'rm $T.over'
 exec 8>&- 9<&-; kill $pid; wait $pid
 PHASE='qemu stopped'; attempt 'rm when it has stopped' 'rm $T $T.over'
 
-# What QEMU makes for itself it removes as soon as it has it open: guests' memory on hugetlbfs as well.
-mkdir -p /data/tmp; PHASE='temporary stopped'
+# What QEMU makes for itself it removes as soon as it has it open: guests' memory on hugetlbfs as well. The kernel alone is asked: a
+# guard that looks around just then declares what a VMM has open.
+for p in $(pidof imgward); do kill -9 $p; done
+mkdir -p /data/tmp; PHASE='killed stopped'
 attempt 'overlay that goes' 'TMPDIR=/data/tmp qemu-nbd -s -f raw -k /tmp/s -t --fork --pid-file=/tmp/s.pid /pristine; ls /data/tmp; [ -z "$(ls /data/tmp)" ]'
 kill $(cat /tmp/s.pid)
-
-# What another VMM has open as well it does not remove, nor where the kernel knows of both by itself alone.
-for p in $(pidof imgward); do kill -9 $p; done; cp /pristine /data/two.img; vm file /data/two.img
-PHASE='killed running'
+# What another VMM has open as well it does not remove.
+cp /pristine /data/two.img; vm file /data/two.img; PHASE='killed running'
 attempt 'rm by another VMM that has it open' "perl -e 'open F,q(+<),\$ARGV[0] or die qq(open: \$!); unlink \$ARGV[0] or die qq(unlink: \$!)' /data/two.img"
 stop; imgward guard --log /tmp/guard.log && imgward guard stop
 `)
